@@ -1,0 +1,55 @@
+"""Configuration of the documentation; see CONTRIBUTING.md for the command that builds it."""
+
+import skcsflow
+
+project = "skcsflow"
+author = "The skcsflow developers"
+project_copyright = "2026, The skcsflow developers"
+release = version = skcsflow.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+root_doc = "index"
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+default_role = "code"  # `X` in a docstring is the parameter X
+smartquotes = False  # default="auto" is code
+
+# The reference: one generated page per public name, with the methods that the class itself defines. What it
+# inherits from scikit-learn or torch is described there.
+autosummary_generate = True
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "none"  # the docstrings say more
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+# The gallery runs every examples/plot_*.py. Build with -D plot_gallery=0 to leave them unrun.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"[/\\]plot_",
+    "ignore_pattern": r"__init__\.py",
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_signature": False,
+    "write_computation_times": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"skcsflow {release}"
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "header_links_before_dropdown": 8,
+    "show_prev_next": True,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {name: [] for name in ("index", "quickstart", "data", "scores", "maths", "dependencies")}

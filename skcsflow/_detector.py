@@ -1,0 +1,498 @@
+"""The scikit-learn estimator. No tensor maths here."""
+
+import os
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skcsflow._device import PRECISIONS, parameter_dtype, resolve_device
+from skcsflow._features import ImageScores, extract_features, score_features, score_images
+from skcsflow._images import ImageCollection, check_images, is_row_matrix, resolve_image_shape
+from skcsflow._persistence import pack_model, place_model, unpack_model
+from skcsflow._training import LR_SCHEDULES, FlowTrainer
+from skcsflow.nn import AnomalyMapMode, CSFlowModel
+
+__all__ = ["PAPER_PARAMS", "CSFlowDetector"]
+
+PAPER_PARAMS: dict[str, Any] = {
+    "backbone": "tf_efficientnet_b5.aa_in1k",
+    "input_size": 768,
+    "n_coupling_blocks": 4,
+    "cross_conv_hidden_channels": 1024,
+    "clamp": 3.0,
+    "whiten": False,
+    "n_epochs": 240,
+    "batch_size": 16,
+    "learning_rate": 2e-4,
+    "lr_schedule": "constant",
+    "weight_decay": 1e-5,
+    "max_grad_norm": 1.0,
+    "map_mode": "max",
+}
+"""The paper's configuration: ``CSFlowDetector(**PAPER_PARAMS)``."""
+
+
+class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
+    """Image anomaly detection with cross-scale flows (CS-Flow).
+
+    Learns from images of good parts alone. A frozen network turns each image into
+    feature maps at three scales, a normalizing flow learns their density, and what the
+    flow finds unlikely is anomalous, as a whole (scores) and place by place (maps).
+
+    Read more in the :doc:`user guide </quickstart>`.
+
+    Parameters
+    ----------
+    n_coupling_blocks : int, default=4
+        Number of coupling blocks of the flow.
+    cross_conv_hidden_channels : int, default=64
+        Hidden channels of the flow's subnets; the paper has 1024.
+    clamp : float, default=3.0
+        Bound of the flow's log-scales.
+    num_channels : int, default=3
+        Channels that images have. With 3, grey images are repeated to three channels
+        and a fourth channel (alpha) is dropped. Anything else, such as 12 for
+        multispectral images, must be matched exactly.
+    backbone : str, default="tf_efficientnet_lite0"
+        timm's name of the feature network.
+    weights : "auto", path or None, default="auto"
+        Weights of the backbone. ``"auto"``: ImageNet weights, which for
+        ``tf_efficientnet_lite0`` come with this package's dependencies, for
+        ``tf_efficientnet_lite1`` and ``2`` with the extra ``lite``, and for others
+        from timm's local cache or its hub. A path: a local state dict. None: random.
+    input_size : int or tuple of int (H, W), default=256
+        Size in pixels that images are resized to, 32 or more.
+    whiten : bool, default=True
+        Whether the features are whitened before the flow; the paper's are not.
+    n_epochs : int, default=8
+        Passes over the training images.
+    batch_size : int, default=16
+        Images per training step.
+    learning_rate : float, default=2e-3
+        Learning rate of Adam; the highest one of a one-cycle schedule.
+    lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
+        How the learning rate changes from step to step; constant in the paper.
+    weight_decay : float, default=1e-5
+        L2 penalty of Adam.
+    max_grad_norm : float or None, default=1.0
+        Norm that gradients are cut down to; None leaves them as they are.
+    contamination : float, default=0.01
+        Share of the training images that `predict` calls anomalous, in (0, 0.5]. It
+        sets `offset_`.
+    map_mode : {"all", "max"}, default="all"
+        How the scales' anomaly maps become one: their product, or the largest scale.
+    image_shape : tuple of int (H, W) or (H, W, C), default=None
+        Shape of the images in the rows of a 2-D X. None: a square grey image where the
+        rows' length is a square number, and a strip one pixel high otherwise.
+    memory : None, default=None
+        Reserved for a cache of features.
+    device : str or torch.device, default="auto"
+        Where to compute; ``"auto"`` takes CUDA where there is one, else the CPU.
+    precision : {"float32", "float64", "bfloat16"}, default="float32"
+        Precision to compute in. Scores are summed in float64 always.
+    n_jobs : int, default=None
+        Threads that read images, and on the CPU score them. None: as many as torch
+        uses; -1: one per core. Scores don't depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the flow's initial weights and of the order of images in training, and
+        of the backbone where `weights` is None. An int gives the same results bit for
+        bit in every fit on one device.
+    warm_start : bool, default=False
+        Whether `fit` goes on training the flow of the fit before.
+    verbose : int, default=0
+        Whether to show the training's progress.
+
+    Attributes
+    ----------
+    model_ : CSFlowModel
+        The fitted model.
+    offset_ : float
+        ``decision_function`` is ``score_samples`` less this.
+    history_ : dict of str to ndarray of shape (n_epochs,)
+        ``loss``, ``grad_norm``, ``learning_rate`` and ``seconds`` of each epoch.
+    device_ : torch.device
+        The device that is used.
+    image_shape_ : tuple of int or None
+        Shape of the images in the rows of X, where X was 2-D.
+    n_features_in_ : int
+        Length of the rows of X. Only where X was 2-D.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X. Only where X was a DataFrame of numbers.
+
+    References
+    ----------
+    M. Rudolph, T. Wehrbein, B. Rosenhahn, B. Wandt: Fully Convolutional
+    Cross-Scale-Flows for Image-based Defect Detection, WACV 2022.
+
+    Examples
+    --------
+    >>> from skcsflow import CSFlowDetector
+    >>> from skcsflow.datasets import make_defects
+    >>> data = make_defects(n_normal=24, n_defective=8, random_state=0)
+    >>> detector = CSFlowDetector(input_size=128, n_epochs=2, random_state=0)
+    >>> detector = detector.fit(data.images[:16])
+    >>> detector.predict(data.images[16:]).shape
+    (16,)
+    >>> detector.transform(data.images[16:]).shape == data.images[16:].shape[:3]
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_coupling_blocks": [Interval(Integral, 1, None, closed="left")],
+        "cross_conv_hidden_channels": [Interval(Integral, 1, None, closed="left")],
+        "clamp": [Interval(Real, 0, None, closed="neither")],
+        "num_channels": [Interval(Integral, 1, None, closed="left")],
+        "backbone": [str],
+        "weights": [str, os.PathLike, None],
+        "input_size": [Interval(Integral, 32, None, closed="left"), tuple, list],
+        "whiten": ["boolean"],
+        "n_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(LR_SCHEDULES))],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "map_mode": [StrOptions({str(mode) for mode in AnomalyMapMode})],
+        "image_shape": [tuple, list, None],
+        "memory": [None],
+        "device": [str, torch.device],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "n_jobs": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, None, -1, closed="right"),
+            None,
+        ],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    image_shape_: tuple[int, ...] | None
+
+    def __init__(
+        self,
+        *,
+        n_coupling_blocks: int = 4,
+        cross_conv_hidden_channels: int = 64,
+        clamp: float = 3.0,
+        num_channels: int = 3,
+        backbone: str = "tf_efficientnet_lite0",
+        weights: str | os.PathLike[str] | None = "auto",
+        input_size: int | tuple[int, int] = 256,
+        whiten: bool = True,
+        n_epochs: int = 8,
+        batch_size: int = 16,
+        learning_rate: float = 2e-3,
+        lr_schedule: str = "one_cycle",
+        weight_decay: float = 1e-5,
+        max_grad_norm: float | None = 1.0,
+        contamination: float = 0.01,
+        map_mode: str = "all",
+        image_shape: tuple[int, ...] | None = None,
+        memory: None = None,
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.n_coupling_blocks = n_coupling_blocks
+        self.cross_conv_hidden_channels = cross_conv_hidden_channels
+        self.clamp = clamp
+        self.num_channels = num_channels
+        self.backbone = backbone
+        self.weights = weights
+        self.input_size = input_size
+        self.whiten = whiten
+        self.n_epochs = n_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.contamination = contamination
+        self.map_mode = map_mode
+        self.image_shape = image_shape
+        self.memory = memory
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Learn what normal images look like.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images of good parts: an array of shape (n, H, W) or (n, H, W, C); a tensor
+            of shape (n, C, H, W); a sequence of paths, PIL images or arrays of any
+            sizes; or a 2-D array of shape (n, n_features) whose rows are flattened
+            images of `image_shape`. Integers are scaled by the range of their type;
+            floats are taken as they are and should lie between 0 and 1.
+        y : array-like of shape (n,), default=None
+            Where its labels are exactly +1 and -1, rows labelled -1 (known defects)
+            are left out. Any other y is ignored.
+
+        Returns
+        -------
+        CSFlowDetector
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where a parameter or an image can't be used, naming it; or where the
+            training diverges.
+        OSError
+            Where the backbone's weights can't be had.
+        """
+        size = self._check_size()
+        device = resolve_device(self.device)
+        images = self._check_X(X, reset=True)
+        rows = _normal_rows(y, len(images))
+        random_state = check_random_state(self.random_state)
+        model_seed, order_seed = random_state.randint(np.iinfo(np.int32).max, size=2).tolist()
+        model, is_new = self._make_model(size, model_seed)
+        model = place_model(model, device, parameter_dtype(self.precision))
+        computing: dict[str, Any] = {"precision": self.precision, "n_jobs": self.n_jobs}
+        per_image = list(extract_features(model, images, rows, **computing))
+        features = [torch.stack(maps) for maps in zip(*per_image, strict=True)]
+        del per_image
+        if is_new and self.whiten:
+            model.flow.initialize_whitening([features])
+        trainer = FlowTrainer(
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            lr_schedule=self.lr_schedule,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            precision=self.precision,
+            seed=order_seed,
+            verbose=self.verbose,
+        )
+        with torch.no_grad():
+            whitened, _ = model.flow.whiten(features)
+        trainer.train(model.flow, whitened)
+        scores = -score_features(model, features, **computing)
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
+                f"Lower learning_rate={self.learning_rate!r}."
+            )
+        self.model_ = model
+        self.device_ = device
+        self.history_ = {name: np.array(values) for name, values in trainer.history.items()}
+        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        return self
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Score how normal images are.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Minus the paper's anomaly score, ``-mean(z ** 2) / 2`` (equation 7). Higher
+            is more normal. A row's score doesn't depend on the other rows.
+        """
+        return np.array([-s.anomaly_score for s in self._score_images(X)])
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Score how normal images are, with 0 as the threshold.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            ``score_samples(X) - offset_``; negative where anomalous.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Tell normal from anomalous images.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            +1 for normal images, -1 for anomalous ones.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def score(self, X: Any, y: ArrayLike | None = None) -> float:
+        """Compute the mean log-likelihood of images, for model selection without labels.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+        y : array-like of shape (n,), default=None
+            Where its labels are exactly +1 and -1, rows labelled -1 are left out, as in
+            :meth:`fit`. Any other y is ignored.
+
+        Returns
+        -------
+        float
+            Log-likelihood of the images' features, per dimension (nats), averaged over
+            the images. Comparable between flows, not between backbones or input sizes.
+        """
+        log_likelihoods = np.array([s.log_likelihood for s in self._score_images(X)])
+        return float(log_likelihoods[_normal_rows(y, len(log_likelihoods))].mean())
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Compute anomaly maps.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, H, W) or (n, H * W), float32
+            Anomaly maps; higher is more anomalous. At the images' own size where they
+            share one, else at `input_size`. Rows of a 2-D X give rows.
+        """
+        scored = list(self._score_images(X))
+        generator = self.model_.anomaly_map_generator
+        sizes = {s.size for s in scored}
+        size = sizes.pop() if len(sizes) == 1 else generator.input_dims[1:]
+        maps = np.empty((len(scored), *size), dtype=np.float32)
+        for i, s in enumerate(scored):
+            maps[i] = generator.fuse([m[None, None] for m in s.scale_maps], size)[0, 0].numpy()
+        return maps.reshape(len(maps), -1) if is_row_matrix(X) else maps
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Name the pixels of the maps that `transform` gives for a 2-D X.
+
+        Parameters
+        ----------
+        input_features : None
+            Not used, here by scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray of shape (H * W,), object
+            ``"anomaly_<row>_<column>"``.
+        """
+        check_is_fitted(self)
+        if self.image_shape_ is None:
+            raise ValueError("get_feature_names_out needs a detector that was fitted on a 2-D X.")
+        height, width = self.image_shape_[:2]
+        names = [f"anomaly_{i}_{j}" for i in range(height) for j in range(width)]
+        return np.array(names, dtype=object)
+
+    def _score_images(self, X: Any) -> list[ImageScores]:
+        check_is_fitted(self)
+        images = self._check_X(X, reset=False)
+        return list(score_images(self.model_, images, precision=self.precision, n_jobs=self.n_jobs))
+
+    def _check_size(self) -> tuple[int, int]:
+        given: Any = self.input_size
+        size = (given, given) if isinstance(given, Integral) else tuple(given)
+        if len(size) != 2 or not all(isinstance(n, Integral) and int(n) >= 32 for n in size):
+            raise ValueError(
+                f"input_size must be an int or a pair of ints (H, W), each 32 or more, got {given!r}."
+            )
+        return int(size[0]), int(size[1])
+
+    def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
+        if is_row_matrix(X):
+            X = validate_data(self, X, reset=reset)
+            shape = self.image_shape if reset else self.image_shape_
+            if shape is not None and (
+                len(shape) not in (2, 3) or not all(isinstance(n, Integral) and int(n) > 0 for n in shape)
+            ):
+                raise ValueError(f"image_shape must be (H, W) or (H, W, C), got {shape!r}.")
+            shape = resolve_image_shape(shape, X.shape[1])
+            if reset:
+                self.image_shape_ = shape
+            return ImageCollection(X, self.num_channels, row_shape=shape)
+        if reset:
+            self.image_shape_ = None
+            for name in ("n_features_in_", "feature_names_in_"):
+                if hasattr(self, name):
+                    delattr(self, name)
+        return check_images(X, self.num_channels)
+
+    def _make_model(self, size: tuple[int, int], seed: int) -> tuple[CSFlowModel, bool]:
+        """Make a new model, or with warm_start take the one of the fit before; and whether it is new."""
+        params: dict[str, Any] = {
+            "input_size": size,
+            "cross_conv_hidden_channels": self.cross_conv_hidden_channels,
+            "n_coupling_blocks": self.n_coupling_blocks,
+            "clamp": float(self.clamp),
+            "num_channels": self.num_channels,
+            "backbone": self.backbone,
+            "whiten": bool(self.whiten),
+            "map_mode": str(self.map_mode),
+        }
+        if not (self.warm_start and hasattr(self, "model_")):
+            return CSFlowModel(**params, weights=self.weights, seed=seed), True
+        for name, value in params.items():
+            if value != self.model_.config[name]:
+                raise ValueError(
+                    f"With warm_start=True, {name} can't change between fits: it was "
+                    f"{self.model_.config[name]!r}, now it is {value!r}."
+                )
+        return self.model_, False
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            state["model_"] = pack_model(state["model_"])
+            del state["device_"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if "model_" in state:
+            try:
+                device = resolve_device(state["device"])
+            except ValueError:  # fitted on a GPU that this machine doesn't have
+                device = torch.device("cpu")
+            state["model_"] = unpack_model(state["model_"], device)
+            state["device_"] = device
+        super().__setstate__(state)
+
+
+def _normal_rows(y: ArrayLike | None, n: int) -> NDArray[np.int64]:
+    """Rows to learn from: all, less those that a y of exactly +1 and -1 labels -1."""
+    rows = np.arange(n)
+    if y is None:
+        return rows
+    labels = np.asarray(y)
+    if labels.shape[:1] != (n,):
+        raise ValueError(f"X has {n} images, but y has shape {labels.shape}.")
+    if labels.ndim != 1 or labels.dtype.kind not in "iuf" or not np.isin(labels, (-1, 1)).all():
+        return rows
+    rows = rows[labels == 1]
+    if len(rows) == 0:
+        raise ValueError("y labels every row -1, so there is no normal image to learn from.")
+    return rows

@@ -1,0 +1,306 @@
+"""Any images that a user has -> checked tensors from 0 to 1."""
+
+import os
+from collections.abc import Sequence
+from math import isqrt, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["ImageCollection", "check_images", "is_row_matrix", "resize", "resolve_image_shape"]
+
+
+class ImageCollection(Sequence[Tensor]):
+    """Images that are read, decoded and checked one by one, when they are asked for.
+
+    Parameters
+    ----------
+    items : sequence
+        Arrays, tensors, PIL images or paths, all of one kind.
+    num_channels : int
+        Channels that every image must end up with.
+    channels_first : bool, default=False
+        Whether the items are laid out (C, H, W) and not (H, W, C).
+    row_shape : tuple of int or None, default=None
+        Shape of the image in each row, where X is a 2-D array of flattened images.
+    """
+
+    def __init__(
+        self,
+        items: Any,
+        num_channels: int,
+        *,
+        channels_first: bool = False,
+        row_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.items = items
+        self.num_channels = num_channels
+        self.channels_first = channels_first
+        self.row_shape = row_shape
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: Any) -> Any:
+        """Image `i` as a Tensor of shape (num_channels, H, W), floating, from 0 to 1."""
+        item = self.items[i]
+        name = f"X[{i}]"
+        if isinstance(item, (str, os.PathLike)):
+            name = f"X[{i}] ({os.fspath(item)!r})"
+            item = _read_file(Path(item), name)
+        if isinstance(item, Image.Image):
+            image = _from_pil(item, self.num_channels)
+        elif isinstance(item, Tensor):
+            image = item.detach().cpu()
+            image = image if self.channels_first or image.ndim == 2 else image.movedim(-1, 0)
+        else:
+            array = np.asarray(item)
+            if self.row_shape is not None:
+                array = array.reshape(self.row_shape)
+            image = _from_array(array, name)
+        if image.ndim == 2:
+            image = image[None]
+        if image.ndim != 3 or 0 in image.shape:
+            raise ValueError(
+                f"{name} has shape {tuple(image.shape)}; an image must have shape (H, W) or (H, W, C), none of them 0."
+            )
+        image = _scale(_fit_channels(image, self.num_channels, name))
+        if not torch.isfinite(image).all():
+            raise ValueError(f"Input X contains NaN or infinity: {name} does.")
+        return image
+
+
+def is_row_matrix(X: Any) -> bool:
+    """Whether X is to be read as a 2-D matrix of flattened images, as scikit-learn checks it."""
+    if isinstance(X, Tensor):
+        return False
+    if hasattr(X, "shape"):
+        if len(X.shape) == 2:
+            return not (X.shape[1] == 1 and _is_text(X))
+        return len(X.shape) < 2 and not _is_object(X)
+    # A list of numbers or of lists, and whatever is no sequence at all: let
+    # scikit-learn's check_array say what is wrong with it.
+    if not isinstance(X, (list, tuple)) or len(X) == 0:
+        return True
+    return isinstance(X[0], (list, tuple, int, float, np.number)) or (
+        isinstance(X[0], np.ndarray) and X[0].ndim < 2
+    )
+
+
+def _is_text(X: Any) -> bool:
+    values = X.to_numpy() if hasattr(X, "to_numpy") else X
+    if values.dtype.kind in "UT":
+        return True
+    return values.dtype.kind == "O" and all(isinstance(v, (str, os.PathLike)) for v in values.flat)
+
+
+def _is_object(X: Any) -> bool:
+    values = X.to_numpy() if hasattr(X, "to_numpy") else X
+    return values.dtype.kind in "OUT"
+
+
+def resolve_image_shape(image_shape: tuple[int, ...] | None, n_features: int) -> tuple[int, ...]:
+    """Shape of the images that the rows of a 2-D array hold.
+
+    Parameters
+    ----------
+    image_shape : tuple of int (H, W) or (H, W, C), or None
+        The parameter; None means a square grey image where `n_features` is a square
+        number, and a strip one pixel high otherwise.
+    n_features : int
+        Length of the rows.
+
+    Returns
+    -------
+    tuple of int
+        The shape.
+
+    Raises
+    ------
+    ValueError
+        Where the shape doesn't have `n_features` elements.
+    """
+    if image_shape is None:
+        side = isqrt(n_features)
+        return (side, side) if side * side == n_features else (1, n_features)
+    if prod(image_shape) != n_features:
+        raise ValueError(
+            f"image_shape={tuple(image_shape)} has {prod(image_shape)} elements, "
+            f"but the rows of X have {n_features}."
+        )
+    return tuple(image_shape)
+
+
+def check_images(X: Any, num_channels: int) -> ImageCollection:
+    """Check images that aren't rows of a 2-D array.
+
+    Parameters
+    ----------
+    X : array of shape (n, H, W) or (n, H, W, C), tensor of shape (n, C, H, W), or sequence
+        The images; a sequence (list, tuple, 1-D object array, Series, DataFrame of one
+        column) holds paths, PIL images, arrays (H, W[, C]) or tensors (C, H, W), all
+        of one kind, of any sizes.
+    num_channels : int
+        Channels that every image must end up with.
+
+    Returns
+    -------
+    ImageCollection
+        The images. Each is decoded and fully checked when it is asked for.
+
+    Raises
+    ------
+    TypeError
+        Where X or a row of it is nothing that can be an image, or rows differ in kind.
+    ValueError
+        Where X is empty or has a wrong rank.
+    """
+    if isinstance(X, Tensor):
+        if X.ndim != 4:
+            raise ValueError(f"A tensor X must have shape (n, C, H, W), got {tuple(X.shape)}.")
+        _check_not_empty(len(X))
+        return ImageCollection(X, num_channels, channels_first=True)
+    if hasattr(X, "to_numpy"):  # pandas and polars
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray):
+        if X.dtype.kind not in "OUT":
+            if X.ndim not in (3, 4):
+                raise ValueError(
+                    f"An array X must have shape (n, H, W) or (n, H, W, C), or (n, H * W) for flattened images; "
+                    f"got {X.shape}."
+                )
+            _check_not_empty(len(X))
+            _check_dtype(X.dtype, "X")
+            return ImageCollection(X, num_channels)
+        if X.ndim == 2 and X.shape[1] == 1:
+            X = X[:, 0]
+        if X.ndim != 1:
+            raise ValueError(f"An array X of objects must have shape (n,), got {X.shape}.")
+    if not isinstance(X, (list, tuple, np.ndarray)):
+        raise TypeError(
+            "X must be an array, a tensor, or a sequence of paths, PIL images or arrays; "
+            f"got {type(X).__name__}."
+        )
+    _check_not_empty(len(X))
+    kinds = [_kind(item, i) for i, item in enumerate(X)]
+    for i, kind in enumerate(kinds):
+        if kind != kinds[0]:
+            raise TypeError(f"X mixes kinds of images: X[0] is {kinds[0]}, X[{i}] is {kind}.")
+    return ImageCollection(X, num_channels, channels_first=kinds[0] == "a tensor")
+
+
+def _check_not_empty(n: int) -> None:
+    if n == 0:
+        raise ValueError("Found array with 0 sample(s) in X while a minimum of 1 is required.")
+
+
+def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
+    if dtype.kind not in "buif":
+        raise TypeError(f"{name} has dtype {dtype}; images must be integers, booleans or real floats.")
+
+
+def _kind(item: Any, i: int) -> str:
+    if isinstance(item, (str, os.PathLike)):
+        return "a path"
+    if isinstance(item, Image.Image):
+        return "a PIL image"
+    if isinstance(item, Tensor):
+        return "a tensor"
+    if isinstance(item, np.ndarray):
+        if item.ndim not in (2, 3):
+            raise ValueError(f"X[{i}] has shape {item.shape}; an image must have shape (H, W) or (H, W, C).")
+        return "an array"
+    raise TypeError(
+        f"X[{i}] is of type {type(item).__name__}; an image must be a path, a PIL image, an array or a tensor."
+    )
+
+
+def _read_file(path: Path, name: str) -> "Image.Image | NDArray[Any]":
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError as error:
+        raise ValueError(f"{name}: there is no such file.") from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} could not be read as an image: {error}") from error
+
+
+def _from_pil(image: Image.Image, num_channels: int) -> Tensor:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("1", "LA", "La"):
+        image = image.convert("L")
+    elif image.mode == "RGBA":
+        image = image if num_channels == 4 else image.convert("RGB")
+    elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
+        image = image.convert("RGB")  # palettes, CMYK, YCbCr and the like
+    array = np.array(image)
+    if image.mode == "I" and array.min() >= 0 and array.max() <= 65535:
+        array = array.astype(np.uint16)  # how Pillow opens 16-bit files of some formats
+    return _from_array(array, "")
+
+
+def _from_array(array: NDArray[Any], name: str) -> Tensor:
+    _check_dtype(array.dtype, name)
+    if array.dtype == np.longdouble:
+        array = array.astype(np.float64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    # A copy where torch can't take the memory as it is (read-only, negative strides).
+    usable = array.flags.writeable and all(s >= 0 for s in array.strides)
+    tensor = torch.from_numpy(array if usable else array.copy())
+    return tensor.movedim(-1, 0) if tensor.ndim == 3 else tensor
+
+
+def _fit_channels(image: Tensor, num_channels: int, name: str) -> Tensor:
+    n = image.shape[0]
+    if n == num_channels:
+        return image
+    if num_channels == 3 and n == 1:
+        return image.expand(3, -1, -1)
+    if num_channels == 3 and n == 4:
+        return image[:3]
+    raise ValueError(f"{name} has {n} channels, but num_channels={num_channels}.")
+
+
+def _scale(image: Tensor) -> Tensor:
+    """Integers are scaled by the range of their type; floats are taken as they are."""
+    if image.dtype == torch.bool:
+        return image.float()
+    if image.is_floating_point():
+        # Values beyond float32 would become infinite without a word of it.
+        return image if image.dtype in (torch.float32, torch.float64) else image.float()
+    return (
+        image.to(torch.float64 if image.dtype.itemsize > 2 else torch.float32) / torch.iinfo(image.dtype).max
+    )
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize an image bilinearly, with antialiasing where it shrinks.
+
+    Parameters
+    ----------
+    image : Tensor of shape (C, H, W)
+        A floating image.
+    size : tuple of int (H, W)
+        The wanted size.
+
+    Returns
+    -------
+    Tensor of shape (C, *size)
+        The image.
+    """
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    grey = image.stride(0) == 0  # one channel shown several times: resize it once
+    source = image[:1] if grey else image
+    resized = F.interpolate(source[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized.expand(len(image), -1, -1) if grey else resized

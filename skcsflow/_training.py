@@ -1,0 +1,165 @@
+"""Feature maps -> trained flow and history."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
+
+from skcsflow._device import autocast, repeatable
+from skcsflow.nn import CrossScaleFlow, CSFlowLoss
+
+__all__ = ["LR_SCHEDULES", "FlowTrainer"]
+
+LR_SCHEDULES = ("one_cycle", "constant")
+
+
+@dataclass
+class FlowTrainer:
+    """Training of a flow on feature maps that are held in memory.
+
+    Parameters
+    ----------
+    n_epochs, batch_size : int
+        Passes over the images, and images per step.
+    learning_rate : float
+        The rate; with a one-cycle schedule its maximum.
+    lr_schedule : {"one_cycle", "constant"}
+        How the rate changes from step to step.
+    weight_decay : float
+        Adam's L2 penalty.
+    max_grad_norm : float or None
+        Norm that gradients are cut down to; None leaves them alone.
+    precision : str
+        See :mod:`skcsflow._device`.
+    seed : int
+        Seed of the order of the images.
+    verbose : int
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        ``loss`` (mean over the epoch's images), ``grad_norm`` (mean over its steps,
+        before clipping), ``learning_rate`` (of its last step) and ``seconds``, each
+        with one number per epoch.
+    """
+
+    n_epochs: int
+    batch_size: int
+    learning_rate: float
+    lr_schedule: str
+    weight_decay: float
+    max_grad_norm: float | None
+    precision: str
+    seed: int
+    verbose: int = 0
+    history: dict[str, list[float]] = field(
+        default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
+    )
+
+    def train(self, flow: CrossScaleFlow, features: Sequence[Tensor]) -> CrossScaleFlow:
+        """Train the coupling blocks of a flow in place.
+
+        Parameters
+        ----------
+        flow : CrossScaleFlow
+            The flow, on the device to train on.
+        features : sequence of Tensors of shape (n, channels, H_i, W_i)
+            What ``flow.whiten`` gave for the training images.
+
+        Returns
+        -------
+        CrossScaleFlow
+            The same flow.
+
+        Raises
+        ------
+        ValueError
+            Where loss or gradient turn NaN or infinite.
+        """
+        device = features[0].device
+        n_images = len(features[0])
+        steps_per_epoch = -(-n_images // self.batch_size)
+        optimizer = self._optimizer(flow)
+        schedule = self._schedule(optimizer, self.n_epochs * steps_per_epoch)
+        # The order is drawn on the CPU, so that it is the same on every device.
+        generator = torch.Generator().manual_seed(self.seed)
+        flow.train()
+        with repeatable(device), tqdm(total=self.n_epochs, disable=not self.verbose, unit="epoch") as bar:
+            for _ in range(self.n_epochs):
+                order = torch.randperm(n_images, generator=generator).to(device)
+                self._train_epoch(flow, features, order, optimizer, schedule)
+                bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
+                bar.update()
+        flow.eval()
+        return flow
+
+    def _optimizer(self, flow: CrossScaleFlow) -> torch.optim.Optimizer:
+        # eps as in the authors' code: at the start the gains are 0 and most gradients
+        # vanish; Adam's usual 1e-8 would blow their noise up to full steps. The betas
+        # are Adam's usual ones there too.
+        return torch.optim.Adam(
+            flow.parameters(),
+            lr=self.learning_rate,
+            betas=(0.9, 0.999),
+            eps=1e-4,
+            weight_decay=self.weight_decay,
+        )
+
+    def _schedule(self, optimizer: torch.optim.Optimizer, n_steps: int) -> LRScheduler | None:
+        if self.lr_schedule == "constant":
+            return None
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=self.learning_rate, total_steps=n_steps, cycle_momentum=False
+        )
+
+    def _train_epoch(
+        self,
+        flow: CrossScaleFlow,
+        features: Sequence[Tensor],
+        order: Tensor,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRScheduler | None,
+    ) -> None:
+        start = time.perf_counter()
+        losses, norms = [], []
+        for rows in order.split(self.batch_size):
+            rate = optimizer.param_groups[0]["lr"]
+            loss, norm = self._train_step(flow, [f[rows] for f in features], optimizer)
+            if schedule is not None:
+                schedule.step()
+            losses.append(loss * len(rows))
+            norms.append(norm)
+        # Read off once per epoch: on a GPU every look at a number stalls the queue.
+        mean_loss = torch.stack(losses).sum().item() / len(order)
+        mean_norm = torch.stack(norms).mean().item()
+        if not (math.isfinite(mean_loss) and math.isfinite(mean_norm)):
+            raise ValueError(
+                f"Training diverged: loss {mean_loss}, gradient norm {mean_norm} in epoch "
+                f"{len(self.history['loss']) + 1}. Lower learning_rate={self.learning_rate!r}, or set max_grad_norm={self.max_grad_norm!r} lower."
+            )
+        for name, value in (
+            ("loss", mean_loss),
+            ("grad_norm", mean_norm),
+            ("learning_rate", rate),
+            ("seconds", time.perf_counter() - start),
+        ):
+            self.history[name].append(value)
+
+    def _train_step(
+        self, flow: CrossScaleFlow, batch: list[Tensor], optimizer: torch.optim.Optimizer
+    ) -> tuple[Tensor, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(batch[0].device, self.precision):
+            z, log_det = flow.couple(batch)
+            loss = CSFlowLoss()(z, log_det)
+        loss.backward()
+        limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
+        norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), limit)
+        optimizer.step()
+        return loss.detach(), norm

@@ -1,0 +1,288 @@
+"""Synthetic surfaces with defects and exact masks."""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from numbers import Integral
+
+import numpy as np
+from numpy.random import RandomState
+from scipy import ndimage
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+
+from skcsflow.datasets._canvas import Array, Canvas, Scene, light
+from skcsflow.datasets._flaws import FLAWS, Surface
+from skcsflow.datasets._objects import blister, bottle_cap, circuit, tiles
+from skcsflow.datasets._textures import brushed_metal, fabric, granite, wood
+
+_SURFACES: dict[str, Surface] = {
+    "fabric": fabric,
+    "brushed_metal": brushed_metal,
+    "wood": wood,
+    "granite": granite,
+    "tiles": tiles,
+    "circuit": circuit,
+    "bottle_cap": bottle_cap,
+    "blister": blister,
+}
+SURFACES: tuple[str, ...] = tuple(_SURFACES)
+DEFECTS: tuple[str, ...] = tuple(FLAWS)
+
+_MIN_SIDE = 64
+# A pixel is defective where some colour channel changed by more than this, of a full range of 1.
+_MASK_THRESHOLD = 0.03
+# Smaller bits of a defect than this share of the image are not drawn at all.
+_SMALLEST_BIT = 0.0005
+_MIN_AREA, _MAX_AREA = 0.002, 0.15
+_FAIR_CONTRAST = 0.12
+_FAIR_TRIES, _MAX_TRIES = 8, 200
+
+_DESCR = """\
+Synthetic surfaces with defects
+-------------------------------
+
+{n_normal} normal and {n_defective} defective images of {height} x {width} pixels, drawn by
+skcsflow.datasets.make_defects. Every image has its own position, orientation, scale, pattern, illumination
+and noise. Masks are exact: a defective image equals its clean counterpart, bit for bit, wherever its mask is
+False.
+
+:Surfaces: {surfaces}
+:Defects: {defects}
+:Target: +1 normal, -1 defective
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image, the same image without its defect, and the mask that tells them apart."""
+
+    image: Array
+    clean: Array
+    mask: Array
+
+
+@validate_params(
+    {
+        "n_normal": [Interval(Integral, 0, None, closed="left")],
+        "n_defective": [Interval(Integral, 0, None, closed="left")],
+        "surface": [str, "array-like"],
+        "defect": [str, "array-like"],
+        "size": [Interval(Integral, _MIN_SIDE, None, closed="left"), tuple, list],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_defects(
+    n_normal: int = 100,
+    n_defective: int = 50,
+    *,
+    surface: str | Sequence[str] = "fabric",
+    defect: str | Sequence[str] = "all",
+    size: int | tuple[int, int] = (128, 128),
+    random_state: int | RandomState | None = None,
+) -> Bunch:
+    """Draw synthetic surfaces, some of them with a defect, and the exact masks of the defects.
+
+    Position, orientation, scale, pattern, illumination and noise differ from image to image, so that
+    comparing pixels with a mean image does not find the defects; comparing textures and parts does.
+
+    Parameters
+    ----------
+    n_normal : int, default=100
+        Number of normal images.
+    n_defective : int, default=50
+        Number of defective images.
+    surface : str or sequence of str, default="fabric"
+        One of :data:`SURFACES`, several of them, or "all". The textures are "fabric", "brushed_metal", "wood"
+        and "granite", the objects built of parts "tiles", "circuit", "bottle_cap" and "blister".
+    defect : str or sequence of str, default="all"
+        One of :data:`DEFECTS`, several of them, or "all":
+
+        - "scratch": a thin bent line with a lit and a shaded flank;
+        - "crack": a jagged line with branches;
+        - "spot": a stain through which the surface shows;
+        - "missing_part": a part that is not there; on textures, a yarn or a piece broken out;
+        - "swap": parts exchanged or replaced by others; on textures, two patches exchanged and put in turned;
+        - "blend": a patch of another surface, faded in.
+    size : int or tuple of (int, int), default=(128, 128)
+        Height and width of the images in pixels, each at least 64. One number stands for a square.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same images on every call. None draws fresh entropy from the operating system;
+        unlike elsewhere in scikit-learn, NumPy's global random state is neither used nor changed.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the attributes
+
+        images, data : ndarray of shape (n_normal + n_defective, height, width, 3), dtype uint8
+            The images, RGB: first the normal ones, then the defective ones. Both names hold the same array.
+        target, y : ndarray of shape (n_normal + n_defective,), dtype int64
+            +1 for normal images, -1 for defective ones. Both names hold the same array.
+        masks : ndarray of shape (n_normal + n_defective, height, width), dtype bool
+            True where the defect changed the image: where, before sensor noise, some colour channel differs
+            from the same image without the defect by more than 3 % of the full range. Everywhere else the two
+            images are the same. A defect covers 0.2 % to 15 % of its image.
+        defect : ndarray of shape (n_normal + n_defective,), dtype str
+            The kind of defect, "good" for normal images.
+        surface : ndarray of shape (n_normal + n_defective,), dtype str
+            The surface.
+        target_names : dict of int to str
+            What the two labels mean.
+        DESCR : str
+            Description of the data.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or `surface` or `defect` names something unknown.
+
+    Notes
+    -----
+    Surfaces and defects take turns: normal image i shows surface ``i % n_surfaces``, defective image i shows
+    surface ``i % n_surfaces`` with defect ``(i // n_surfaces) % n_defects``. Each image has a random state of
+    its own, so for an integer `random_state` the first normal images do not depend on how many follow.
+
+    Examples
+    --------
+    >>> from skcsflow.datasets import make_defects
+    >>> data = make_defects(4, 2, surface="tiles", defect=["scratch", "swap"], random_state=0)
+    >>> data.images.shape, data.images.dtype, data.y.tolist()
+    ((6, 128, 128, 3), dtype('uint8'), [1, 1, 1, 1, -1, -1])
+    >>> data.defect.tolist()
+    ['good', 'good', 'good', 'good', 'scratch', 'swap']
+    >>> data.masks.any(axis=(1, 2)).tolist()
+    [False, False, False, False, True, True]
+    """
+    surfaces = _names("surface", surface, SURFACES)
+    defects = _names("defect", defect, DEFECTS)
+    canvas = Canvas(*_height_and_width(size))
+    if n_normal + n_defective == 0:
+        raise ValueError("n_normal and n_defective must not both be 0, got n_normal=0 and n_defective=0.")
+
+    n_images = n_normal + n_defective
+    images = np.empty((n_images, canvas.height, canvas.width, 3), dtype=np.uint8)
+    masks = np.zeros((n_images, canvas.height, canvas.width), dtype=bool)
+    plan = list(_plan(n_normal, n_defective, surfaces, defects))
+    rng = RandomState() if random_state is None else check_random_state(random_state)
+    seeds = rng.randint(0, 2**31 - 1, size=n_images)
+    for k, (seed, (surface_name, defect_name)) in enumerate(zip(seeds, plan, strict=True)):
+        sample = draw_sample(RandomState(seed), canvas, surface_name, defect_name)
+        images[k], masks[k] = sample.image, sample.mask
+
+    target = np.repeat(np.array([1, -1], dtype=np.int64), [n_normal, n_defective])
+    return Bunch(
+        data=images,
+        images=images,
+        target=target,
+        y=target,
+        masks=masks,
+        defect=np.array([defect_name or "good" for _, defect_name in plan]),
+        surface=np.array([surface_name for surface_name, _ in plan]),
+        target_names={1: "normal", -1: "defective"},
+        DESCR=_DESCR.format(
+            n_normal=n_normal,
+            n_defective=n_defective,
+            height=canvas.height,
+            width=canvas.width,
+            surfaces=", ".join(surfaces),
+            defects=", ".join(defects),
+        ),
+    )
+
+
+def draw_sample(rng: RandomState, canvas: Canvas, surface: str, defect: str | None) -> Sample:
+    """Draw one image of a surface, with a defect or, for None, without."""
+    scene = _SURFACES[surface](rng, canvas)
+    lighting = light(rng, canvas)
+    blur = rng.uniform(0.3, 0.55)
+    clean = _exposed(scene.albedo, lighting, blur)
+    flawed, mask = clean, np.zeros(clean.shape[:2], dtype=bool)
+    if defect is not None:
+        flawed, mask = _damaged(
+            rng, canvas, surface, defect, scene, lambda albedo: _exposed(albedo, lighting, blur)
+        )
+    sensor = rng.uniform(0.008, 0.016) * rng.standard_normal(clean.shape)
+    return Sample(_digitised(flawed + sensor), _digitised(clean + sensor), mask)
+
+
+def _damaged(
+    rng: RandomState,
+    canvas: Canvas,
+    surface: str,
+    defect: str,
+    scene: Scene,
+    expose: Callable[[Array], Array],
+) -> tuple[Array, Array]:
+    """Draw a defect until it is of a fair size and seen well, or else take the one seen best."""
+    clean = expose(scene.albedo)
+    others = [name for name in SURFACES if name != surface]
+    best: tuple[Array, Array] | None = None
+    best_contrast = 0.0
+    for attempt in range(_MAX_TRIES):
+        other = _SURFACES[others[rng.randint(len(others))]]
+        flawed = expose(FLAWS[defect](rng, canvas, scene, other))
+        change = np.abs(flawed - clean).max(axis=2)
+        mask = _without_bits(change > _MASK_THRESHOLD)
+        if _MIN_AREA <= mask.mean() <= _MAX_AREA:
+            contrast = float(change[mask].mean())
+            if contrast > best_contrast:
+                best, best_contrast = (np.where(mask[..., None], flawed, clean), mask), contrast
+        if best is not None and (best_contrast >= _FAIR_CONTRAST or attempt >= _FAIR_TRIES):
+            return best
+    raise RuntimeError(f"No {defect} of a fair size on {surface} in {_MAX_TRIES} tries.")  # pragma: no cover
+
+
+def _exposed(albedo: Array, lighting: Array, blur: float) -> Array:
+    """Return what the lens makes of a lit surface."""
+    return np.clip(ndimage.gaussian_filter(albedo * lighting, (blur, blur, 0)), 0, 1)
+
+
+def _digitised(image: Array) -> Array:
+    return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+
+
+def _without_bits(mask: Array) -> Array:
+    """Drop the 8-connected regions that are too small to be seen."""
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel())
+    keep = sizes >= _SMALLEST_BIT * mask.size
+    keep[0] = False
+    return keep[labels]
+
+
+def _plan(
+    n_normal: int, n_defective: int, surfaces: Sequence[str], defects: Sequence[str]
+) -> Iterator[tuple[str, str | None]]:
+    """Yield surface and defect of every image."""
+    for k in range(n_normal):
+        yield surfaces[k % len(surfaces)], None
+    pairs = [(name, kind) for kind, name in product(defects, surfaces)]
+    for k in range(n_defective):
+        yield pairs[k % len(pairs)]
+
+
+def _names(parameter: str, value: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        names = known if value == "all" else (value,)
+    else:
+        names = tuple(value)
+    unknown = [name for name in names if not isinstance(name, str) or name not in known]
+    if unknown or not names:
+        options = ", ".join(map(repr, known))
+        raise ValueError(
+            f"{parameter} must be 'all', one of {options}, or a non-empty sequence of those, got {value!r}."
+        )
+    return tuple(str(name) for name in names)
+
+
+def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side >= _MIN_SIDE for side in sides):
+        raise ValueError(f"size must be one or two integers of at least {_MIN_SIDE}, got {size!r}.")
+    return int(sides[0]), int(sides[1])

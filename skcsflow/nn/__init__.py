@@ -1,0 +1,23 @@
+"""The CS-Flow model in torch. It knows nothing of scikit-learn and can be used alone."""
+
+from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, anomaly_score
+from skcsflow.nn._coupling import CrossScaleCoupling, CrossScaleSubnet
+from skcsflow.nn._extractor import MultiScaleFeatureExtractor
+from skcsflow.nn._flow import CrossScaleFlow
+from skcsflow.nn._loss import CSFlowLoss
+from skcsflow.nn._model import CSFlowModel, CSFlowOutput
+from skcsflow.nn._whitening import ScaleWhitening
+
+__all__ = [
+    "AnomalyMapGenerator",
+    "AnomalyMapMode",
+    "CSFlowLoss",
+    "CSFlowModel",
+    "CSFlowOutput",
+    "CrossScaleCoupling",
+    "CrossScaleFlow",
+    "CrossScaleSubnet",
+    "MultiScaleFeatureExtractor",
+    "ScaleWhitening",
+    "anomaly_score",
+]

@@ -1,0 +1,178 @@
+"""Frozen backbone that turns images into feature maps at several scales."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skcsflow.nn._weights import create_backbone
+
+__all__ = ["MultiScaleFeatureExtractor"]
+
+_STRIDE = 32
+
+
+class MultiScaleFeatureExtractor(nn.Module):
+    r"""Feature maps of an image at full, half and quarter size (paper, section 3.2).
+
+    Each image is resized to :math:`\lceil H / 2^s \rceil \times \lceil W / 2^s \rceil`
+    for scale :math:`s`, and each copy goes through the same frozen backbone, up to its
+    last stage of stride 32. An EfficientNet has several: there it is the last one
+    before the widest, as in the paper (36 blocks of EfficientNet-B5, timm's
+    ``blocks.5``, 304 channels). What comes after is cut off.
+
+    Parameters
+    ----------
+    backbone : str, default="tf_efficientnet_lite0"
+        timm's name of a convolutional network.
+    weights : "auto", path or None, default="auto"
+        ``"auto"``: the packaged ImageNet weights for ``tf_efficientnet_lite0``, ``1``
+        and ``2``, else timm's pretrained weights from its local cache or its hub. A
+        path: a local state dict. None: random weights.
+    num_channels : int, default=3
+        Channels of the images.
+    n_scales : int, default=3
+        Number of scales.
+    seed : int, default=0
+        Seed of random weights.
+
+    Attributes
+    ----------
+    channels : int
+        Channels of the feature maps.
+    stride : int
+        Stride of the feature maps against the images.
+    mean, std : Tensor of shape (num_channels, 1, 1)
+        What images are normalised with, as the backbone was trained. Where
+        `num_channels` isn't 3, the mean over red, green and blue serves every channel.
+
+    Raises
+    ------
+    ValueError
+        Where timm doesn't know the backbone, it has no stage of stride 32, or the
+        weights don't fit.
+    OSError
+        Where the weights can't be had.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcsflow.nn import MultiScaleFeatureExtractor
+    >>> extractor = MultiScaleFeatureExtractor("tf_efficientnet_lite0")
+    >>> [tuple(f.shape) for f in extractor(torch.rand(1, 3, 320, 256))]
+    [(1, 192, 10, 8), (1, 192, 5, 4), (1, 192, 3, 2)]
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_lite0",
+        *,
+        weights: str | os.PathLike[str] | None = "auto",
+        num_channels: int = 3,
+        n_scales: int = 3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if num_channels < 1:
+            raise ValueError(f"num_channels must be at least 1, got {num_channels!r}.")
+        self.backbone_name = backbone
+        self.num_channels = num_channels
+        self.n_scales = n_scales
+        model: Any = create_backbone(backbone, weights, num_channels=num_channels, seed=seed)
+        for name in ("mean", "std"):
+            values = torch.tensor(model.pretrained_cfg[name])
+            if len(values) != num_channels:
+                values = values.mean().repeat(num_channels)
+            self.register_buffer(name, values[:, None, None])
+        if hasattr(model, "conv_stem") and hasattr(model, "blocks"):
+            self.backbone, self.channels, self.stride = _cut_efficientnet(model, num_channels)
+            self._least_size = 1
+        else:
+            self.backbone, self.channels, self.stride = _cut_by_stride(
+                model, backbone, weights, num_channels, seed
+            )
+            self._least_size = _STRIDE  # without padding, such as in ConvNeXt, less would vanish
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "MultiScaleFeatureExtractor":
+        """Stay in evaluation mode: batch norms must use their stored statistics for ever."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Extract feature maps.
+
+        Parameters
+        ----------
+        images : Tensor of shape (B, num_channels, H, W)
+            Images of any size, floating, from 0 to 1.
+
+        Returns
+        -------
+        list of n_scales Tensors of shape (B, channels, H_s, W_s)
+            Feature maps, the largest first.
+
+        Raises
+        ------
+        ValueError
+            Where rank or channels of the images don't fit.
+        """
+        if images.ndim != 4 or images.shape[1] != self.num_channels:
+            raise ValueError(
+                f"Expected images of shape (batch, {self.num_channels}, height, width), got {tuple(images.shape)}."
+            )
+        images = (images - self.mean) / self.std
+        features = []
+        for scale in range(self.n_scales):
+            height, width = (max(-(-n // 2**scale), self._least_size) for n in images.shape[-2:])
+            scaled = images if scale == 0 else _resize(images, (height, width))
+            features.append(self._extract(scaled))
+        return features
+
+    def _extract(self, images: Tensor) -> Tensor:
+        features = self.backbone(images)
+        return features[0] if isinstance(features, list) else features
+
+
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+@torch.no_grad()
+def _cut_efficientnet(model: Any, num_channels: int) -> tuple[nn.Module, int, int]:
+    """Stem and stages of an EfficientNet up to the one to tap; its channels and stride."""
+    model.eval()
+    size = 2 * _STRIDE
+    x = model.bn1(model.conv_stem(torch.zeros(1, num_channels, size, size)))
+    shapes = []
+    for block in model.blocks:
+        x = block(x)
+        shapes.append((x.shape[1], size // x.shape[-1]))
+    stride = max(stride for _, stride in shapes)
+    candidates = [i for i, shape in enumerate(shapes) if shape[1] == stride]
+    widest = max(candidates, key=lambda i: shapes[i][0])
+    tapped = max((i for i in candidates if i < widest), default=widest)
+    stages = nn.Sequential(model.conv_stem, model.bn1, *model.blocks[: tapped + 1])
+    return stages, *shapes[tapped]
+
+
+def _cut_by_stride(
+    model: nn.Module, backbone: str, weights: str | os.PathLike[str] | None, num_channels: int, seed: int
+) -> tuple[nn.Module, int, int]:
+    """The network up to its last stage of stride 32, found by timm's own feature list."""
+    strides = [stage["reduction"] for stage in getattr(model, "feature_info", [])]
+    if _STRIDE not in strides:
+        raise ValueError(
+            f"backbone={backbone!r} has no stage of stride {_STRIDE} (its strides: {strides}); "
+            "choose a convolutional network such as an EfficientNet, a ResNet or a ConvNeXt."
+        )
+    tapped = len(strides) - 1 - strides[::-1].index(_STRIDE)
+    cut: Any = create_backbone(
+        backbone, weights, num_channels=num_channels, seed=seed, features_only=True, out_indices=(tapped,)
+    )
+    return cut, cut.feature_info.channels()[0], _STRIDE

@@ -1,0 +1,312 @@
+"""The cross-scale flow."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skcsflow.nn._coupling import CrossScaleCoupling, CrossScaleSubnet
+from skcsflow.nn._whitening import ScaleWhitening
+
+__all__ = ["CrossScaleFlow"]
+
+
+class CrossScaleFlow(nn.Module):
+    r"""Normalizing flow over feature maps at several scales.
+
+    A chain of coupling blocks, each behind a fixed permutation of the channels, maps
+    the feature maps :math:`x` to latent maps :math:`z` of the same shapes, so that
+    :math:`\log p(x) = \log \mathcal N(z; 0, I) + \log |\det \partial z / \partial x|`
+    (paper, section 3.1).
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels of the feature maps, at least 2, odd or even.
+    n_coupling_blocks : int, default=4
+        Number of coupling blocks.
+    cross_conv_hidden_channels : int, default=1024
+        Hidden channels of the cross-scale subnets.
+    clamp : float, default=3.0
+        Bound of the log-scales, positive.
+    kernel_sizes : sequence of odd int, default=None
+        Kernel size of each block; by default 3, and 5 in the last block.
+    n_scales : int, default=3
+        Number of scales.
+    shared_permutations : bool, default=True
+        Whether all scales of a block share one permutation (as in anomalib) or each
+        has its own (as in the authors' code). Block `k` draws from
+        ``numpy.random.default_rng(k)``.
+    whiten : bool, default=False
+        Whether a :class:`~skcsflow.nn.ScaleWhitening` comes first. It is the identity
+        until :meth:`initialize_whitening` is called.
+    generator : torch.Generator, default=None
+        Source of the initial weights; by default torch's global one.
+
+    Raises
+    ------
+    ValueError
+        Where a parameter is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcsflow.nn import CrossScaleFlow
+    >>> flow = CrossScaleFlow(6, cross_conv_hidden_channels=8)
+    >>> features = [torch.ones(2, 6, 10, 10), torch.ones(2, 6, 5, 5), torch.ones(2, 6, 3, 3)]
+    >>> z, log_det = flow(features)
+    >>> [tuple(m.shape) for m in z], tuple(log_det.shape)
+    ([(2, 6, 10, 10), (2, 6, 5, 5), (2, 6, 3, 3)], (2,))
+    """
+
+    permutations: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        n_coupling_blocks: int = 4,
+        cross_conv_hidden_channels: int = 1024,
+        clamp: float = 3.0,
+        kernel_sizes: Sequence[int] | None = None,
+        n_scales: int = 3,
+        shared_permutations: bool = True,
+        whiten: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("channels", channels, 2),
+            ("n_coupling_blocks", n_coupling_blocks, 1),
+            ("cross_conv_hidden_channels", cross_conv_hidden_channels, 1),
+            ("n_scales", n_scales, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value!r}.")
+        if not clamp > 0:
+            raise ValueError(f"clamp must be positive, got {clamp!r}.")
+        if kernel_sizes is None:
+            kernel_sizes = [3] * (n_coupling_blocks - 1) + [5]
+        if len(kernel_sizes) != n_coupling_blocks or any(k < 1 or k % 2 == 0 for k in kernel_sizes):
+            raise ValueError(
+                f"kernel_sizes must be {n_coupling_blocks} odd positive numbers, one per coupling block, "
+                f"got {list(kernel_sizes)!r}."
+            )
+        self.channels = channels
+        self.n_scales = n_scales
+        self.whitening = ScaleWhitening(channels, n_scales) if whiten else None
+        self.register_buffer(
+            "permutations", _draw_permutations(channels, n_coupling_blocks, n_scales, shared_permutations)
+        )
+        self.blocks = nn.ModuleList(
+            CrossScaleCoupling(channels, cross_conv_hidden_channels, k, clamp, n_scales) for k in kernel_sizes
+        )
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new weights; the flow becomes the identity but for permutations and whitening."""
+        for module in self.modules():
+            if isinstance(module, CrossScaleSubnet):
+                module.reset_parameters(generator)
+
+    def initialize_whitening(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.01) -> None:
+        """Set the whitening layer from training features, see :meth:`ScaleWhitening.initialize`.
+
+        Parameters
+        ----------
+        batches : iterable of sequences of n_scales Tensors of shape (B, channels, H_i, W_i)
+            The training features.
+        shrinkage : float, default=0.01
+            How far the covariance is shrunk towards the identity.
+
+        Raises
+        ------
+        ValueError
+            Where the flow was built with ``whiten=False``.
+        """
+        if self.whitening is None:
+            raise ValueError("This flow has no whitening layer; build it with whiten=True.")
+        self.whitening.initialize(batches, shrinkage=shrinkage)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Map features to the latent space.
+
+        Parameters
+        ----------
+        features : sequence of n_scales Tensors of shape (B, channels, H_i, W_i)
+            Feature maps; each scale half the size of the one before, rounded up.
+
+        Returns
+        -------
+        z : list of Tensors, shaped like `features`
+            Latent maps.
+        log_det : Tensor of shape (B,)
+            Log-determinant of the Jacobian of each sample, over all scales.
+
+        Raises
+        ------
+        ValueError
+            Where number, rank, channels or batch sizes of the feature maps don't fit.
+        """
+        x, log_det = self.whiten(features)
+        z, coupling_log_det = self.couple(x)
+        return z, log_det + coupling_log_det
+
+    def whiten(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Apply the first, fixed part of :meth:`forward`: the whitening, where there is one.
+
+        It doesn't change in training, so training applies it once and kept features
+        go through :meth:`couple` alone.
+        """
+        features = self._check(features)
+        if self.whitening is None:
+            return features, features[0].new_zeros(features[0].shape[0])
+        return self.whitening(features)
+
+    def couple(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Apply the second, trained part of :meth:`forward`: permutations and coupling blocks."""
+        x = self._check(features)
+        log_det = x[0].new_zeros(x[0].shape[0])
+        for permutation, block in zip(self.permutations, self.blocks, strict=True):
+            x = [m[:, p] for m, p in zip(x, permutation, strict=True)]
+            x, block_log_det = block(x)
+            log_det = log_det + block_log_det
+        return x, log_det
+
+    def inverse(self, z: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Map latent maps back to features.
+
+        Parameters
+        ----------
+        z : sequence of n_scales Tensors of shape (B, channels, H_i, W_i)
+            Latent maps.
+
+        Returns
+        -------
+        features : list of Tensors, shaped like `z`
+            Feature maps.
+        log_det : Tensor of shape (B,)
+            Log-determinant of the inverse's Jacobian, the negative of the forward one.
+        """
+        x = self._check(z)
+        log_det = x[0].new_zeros(x[0].shape[0])
+        for permutation, block in zip(reversed(self.permutations), reversed(self.blocks), strict=True):
+            assert isinstance(block, CrossScaleCoupling)
+            x, block_log_det = block.inverse(x)
+            log_det = log_det + block_log_det
+            x = [m[:, p.argsort()] for m, p in zip(x, permutation, strict=True)]
+        if self.whitening is not None:
+            x, whitening_log_det = self.whitening.inverse(x)
+            log_det = log_det + whitening_log_det
+        return x, log_det
+
+    def _check(self, features: Sequence[Tensor]) -> list[Tensor]:
+        features = list(features)
+        if len(features) != self.n_scales:
+            raise ValueError(f"Expected feature maps at {self.n_scales} scales, got {len(features)}.")
+        for i, x in enumerate(features):
+            if x.ndim != 4 or x.shape[1] != self.channels or x.shape[0] != features[0].shape[0]:
+                raise ValueError(
+                    f"Expected feature maps of shape (batch, {self.channels}, height, width) with one batch "
+                    f"size for all scales, got {tuple(x.shape)} at scale {i}."
+                )
+        return features
+
+    @classmethod
+    def from_anomalib(cls, state_dict: Mapping[str, Tensor], clamp: float = 3.0) -> Self:
+        """Build a flow from the weights of anomalib's ``CsFlowModel``.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            State dict of anomalib's torch model (keys under ``graph.``), or of its
+            Lightning model (keys under ``model.graph.``). Other keys are passed over.
+        clamp : float, default=3.0
+            The clamp that the model was built with, which the state dict lacks.
+
+        Returns
+        -------
+        CrossScaleFlow
+            A flow with the same weights and permutations, and without whitening. Its
+            latent maps are those of anomalib's flow as long as none of them exceeds
+            the 1e6 at which anomalib cuts them off.
+
+        Raises
+        ------
+        ValueError
+            Where the state dict holds no, or not all, weights of such a flow.
+        """
+        blocks = _group_anomalib_weights(state_dict)
+        try:
+            gains = blocks[0]["subnet1.expand.0.weight"], blocks[0]["subnet2.expand.0.weight"]
+            channels = gains[0].shape[1] + gains[1].shape[1]
+            flow = cls(
+                channels,
+                n_coupling_blocks=len(blocks),
+                cross_conv_hidden_channels=gains[0].shape[0],
+                clamp=clamp,
+                kernel_sizes=[weights["subnet1.expand.0.weight"].shape[-1] for weights in blocks],
+            ).to(gains[0].dtype)
+            for block, weights in zip(flow.blocks, blocks, strict=True):
+                block.load_state_dict(weights)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"state_dict does not hold the weights of anomalib's CsFlowModel: {error}"
+            ) from error
+        return flow
+
+
+def _draw_permutations(channels: int, n_blocks: int, n_scales: int, shared: bool) -> Tensor:
+    """Permutations of the channels, int64 of shape (n_blocks, n_scales, channels)."""
+    permutations = np.empty((n_blocks, n_scales, channels), dtype=np.int64)
+    for k in range(n_blocks):
+        rng = np.random.default_rng(k)
+        if shared:
+            permutations[k] = rng.permutation(channels)
+        else:
+            for i in range(n_scales):
+                permutations[k, i] = rng.permutation(channels)
+    return torch.from_numpy(permutations)
+
+
+_ANOMALIB_KEY = re.compile(r"(?:.*\.)?module_list\.(\d+)\.cross_convolution([12])\.(.+)")
+_ANOMALIB_CONVS = {
+    "conv_scale0_0": "expand.0",
+    "conv_scale1_0": "expand.1",
+    "conv_scale2_0": "expand.2",
+    "conv_scale0_1": "project.0",
+    "conv_scale1_1": "project.1",
+    "conv_scale2_1": "project.2",
+    "up_conv10": "up.0",
+    "up_conv21": "up.1",
+    "down_conv01": "down.0",
+    "down_conv12": "down.1",
+}
+
+
+def _group_anomalib_weights(state_dict: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """One state dict of a CrossScaleCoupling for each of anomalib's coupling layers, in order."""
+    blocks: dict[int, dict[str, Tensor]] = {}
+    gammas: dict[tuple[int, str], dict[int, Tensor]] = {}
+    for key, value in state_dict.items():
+        match = _ANOMALIB_KEY.fullmatch(key)
+        if match is None:
+            continue
+        index, subnet, name = int(match[1]), f"subnet{match[2]}", match[3]
+        weights = blocks.setdefault(index, {})
+        if name.startswith("gamma"):
+            gammas.setdefault((index, subnet), {})[int(name.removeprefix("gamma"))] = value
+        else:
+            conv, _, kind = name.partition(".")
+            weights[f"{subnet}.{_ANOMALIB_CONVS[conv]}.{kind}"] = value
+    for (index, subnet), gains in gammas.items():
+        blocks[index][f"{subnet}.gamma"] = torch.cat([gains[i] for i in sorted(gains)])
+    if not blocks:
+        raise ValueError(
+            "state_dict holds no weights of anomalib's CsFlowModel: no key contains "
+            "'module_list.<k>.cross_convolution'."
+        )
+    return [blocks[index] for index in sorted(blocks)]

@@ -1,0 +1,138 @@
+"""The whole model: images in, maps and scores out."""
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, anomaly_score
+from skcsflow.nn._extractor import MultiScaleFeatureExtractor
+from skcsflow.nn._flow import CrossScaleFlow
+
+__all__ = ["CSFlowModel", "CSFlowOutput"]
+
+
+class CSFlowOutput(NamedTuple):
+    """What :class:`CSFlowModel` gives in evaluation mode.
+
+    Attributes
+    ----------
+    anomaly_map : Tensor of shape (B, 1, H, W)
+        Anomaly maps; higher is more anomalous.
+    pred_score : Tensor of shape (B,)
+        Anomaly scores, float64; higher is more anomalous.
+    """
+
+    anomaly_map: Tensor
+    pred_score: Tensor
+
+
+class CSFlowModel(nn.Module):
+    """Feature extractor, cross-scale flow and map generator.
+
+    Parameters
+    ----------
+    input_size : int or tuple of int (H, W)
+        Size of the images, and of the maps.
+    cross_conv_hidden_channels : int, default=1024
+        Hidden channels of the flow's subnets.
+    n_coupling_blocks : int, default=4
+        Number of coupling blocks.
+    clamp : float, default=3.0
+        Bound of the flow's log-scales.
+    num_channels : int, default=3
+        Channels of the images.
+    backbone : str, default="tf_efficientnet_lite0"
+        timm's name of the backbone.
+    weights : "auto", path or None, default="auto"
+        The backbone's weights, see :class:`MultiScaleFeatureExtractor`.
+    whiten : bool, default=False
+        Whether the flow begins with a whitening layer. It is the identity until
+        ``model.flow.initialize_whitening(features)`` is called.
+    map_mode : AnomalyMapMode or {"all", "max"}, default=AnomalyMapMode.ALL
+        How the scales' maps become one.
+    seed : int, default=0
+        Seed of the flow's initial weights, and of a random backbone.
+
+    Attributes
+    ----------
+    config : dict
+        The parameters that another model must be built with to take this one's state
+        dict, by name.
+    feature_extractor : MultiScaleFeatureExtractor
+        Frozen and in evaluation mode always.
+    flow : CrossScaleFlow
+        The only part with weights to train.
+    anomaly_map_generator : AnomalyMapGenerator
+        Of the input's size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcsflow.nn import CSFlowLoss, CSFlowModel
+    >>> model = CSFlowModel((64, 64), cross_conv_hidden_channels=8)
+    >>> images = torch.rand(2, 3, 64, 64)
+    >>> loss = CSFlowLoss()(*model.train()(images))
+    >>> anomaly_map, pred_score = model.eval()(images)
+    >>> anomaly_map.shape, pred_score.shape
+    (torch.Size([2, 1, 64, 64]), torch.Size([2]))
+    """
+
+    def __init__(
+        self,
+        input_size: int | tuple[int, int],
+        cross_conv_hidden_channels: int = 1024,
+        n_coupling_blocks: int = 4,
+        clamp: float = 3.0,
+        num_channels: int = 3,
+        *,
+        backbone: str = "tf_efficientnet_lite0",
+        weights: str | os.PathLike[str] | None = "auto",
+        whiten: bool = False,
+        map_mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
+        self.config = {
+            "input_size": (height, width),
+            "cross_conv_hidden_channels": cross_conv_hidden_channels,
+            "n_coupling_blocks": n_coupling_blocks,
+            "clamp": clamp,
+            "num_channels": num_channels,
+            "backbone": backbone,
+            "whiten": whiten,
+            "map_mode": str(map_mode),
+        }
+        self.feature_extractor = MultiScaleFeatureExtractor(
+            backbone, weights=weights, num_channels=num_channels, seed=seed
+        )
+        self.flow = CrossScaleFlow(
+            self.feature_extractor.channels,
+            n_coupling_blocks=n_coupling_blocks,
+            cross_conv_hidden_channels=cross_conv_hidden_channels,
+            clamp=clamp,
+            whiten=whiten,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        self.anomaly_map_generator = AnomalyMapGenerator((num_channels, height, width), map_mode)
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor] | CSFlowOutput:
+        """Latent maps in training mode, anomaly maps and scores in evaluation mode.
+
+        Parameters
+        ----------
+        images : Tensor of shape (B, num_channels, H, W)
+            Images, floating, from 0 to 1.
+
+        Returns
+        -------
+        (z, log_det) or CSFlowOutput
+            In training mode, a list of latent maps and log-determinants of shape (B,),
+            for :class:`CSFlowLoss`; in evaluation mode, ``(anomaly_map, pred_score)``.
+        """
+        z, log_det = self.flow(self.feature_extractor(images))
+        if self.training:
+            return z, log_det
+        return CSFlowOutput(self.anomaly_map_generator(z), anomaly_score(z))

@@ -1,0 +1,52 @@
+"""Fixtures shared by all tests."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+
+from skcsflow import CSFlowDetector
+
+TINY = {
+    "backbone": "test_efficientnet",
+    "weights": None,
+    "input_size": 64,
+    "cross_conv_hidden_channels": 8,
+    "n_coupling_blocks": 2,
+    "n_epochs": 2,
+    "random_state": 0,
+}
+"""Parameters of a detector that fits in a second."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def tiny_params():
+    return dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def grey_images():
+    """40 textured grey images, uint8 of shape (40, 48, 40)."""
+    rng = np.random.RandomState(0)
+    rows, columns = np.mgrid[:48, :40]
+    phase = rng.uniform(0, 6, size=(40, 1, 1))
+    waves = np.sin(rows / 3 + phase) * np.cos(columns / 4 + phase)
+    return np.clip(128 + 60 * waves + rng.normal(0, 8, size=waves.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    X, _ = make_blobs(n_samples=60, n_features=16, centers=1, random_state=0)
+    return X
+
+
+@pytest.fixture(scope="session")
+def fitted(grey_images):
+    """A detector fitted on `grey_images`; tests must not change it."""
+    return CSFlowDetector(**TINY).fit(grey_images)

@@ -1,0 +1,185 @@
+"""Feature extraction and the backbones' weights."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from skimage import data
+
+from skcsflow.nn import MultiScaleFeatureExtractor
+from skcsflow.nn._weights import PACKAGED_WEIGHTS, create_backbone
+
+
+@pytest.mark.parametrize(
+    ("backbone", "channels", "stages"),
+    [
+        ("tf_efficientnet_b5.aa_in1k", 304, 6),
+        ("tf_efficientnet_lite0", 192, 6),
+        ("tf_efficientnet_lite2", 208, 6),
+        ("tf_efficientnetv2_b0", 192, 6),  # one stage of stride 32 only
+        ("mobilenetv3_small_100", 96, 5),
+        ("test_efficientnet", 64, 5),
+    ],
+)
+def test_extractor_efficientnet_taps_last_stage_before_widest(backbone, channels, stages):
+    extractor = MultiScaleFeatureExtractor(backbone, weights=None)
+    assert extractor.channels == channels
+    assert extractor.stride == 32
+    assert len(extractor.backbone) == 2 + stages  # stem, its norm, and no unused tail
+
+
+@pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 512), ("convnext_atto", 320)])
+def test_extractor_other_network_taps_last_stage_of_stride_32(backbone, channels):
+    extractor = MultiScaleFeatureExtractor(backbone, weights=None)
+    assert extractor.channels == channels
+    assert [tuple(f.shape) for f in extractor(torch.rand(1, 3, 128, 64))] == [
+        (1, channels, 4, 2),
+        (1, channels, 2, 1),
+        (1, channels, 1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((300, 300), [(10, 10), (5, 5), (3, 3)]),
+        ((600, 600), [(19, 19), (10, 10), (5, 5)]),
+        ((32, 32), [(1, 1)] * 3),
+        ((321, 97), [(11, 4), (6, 2), (3, 1)]),
+    ],
+)
+def test_extractor_any_size_gives_halves_rounded_up(size, expected):
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None)
+    features = extractor(torch.rand(2, 3, *size))
+    assert [tuple(f.shape) for f in features] == [(2, 64, *s) for s in expected]
+
+
+def test_extractor_of_lite0_equals_timms_own_features():
+    extractor = MultiScaleFeatureExtractor("tf_efficientnet_lite0")
+    model = create_backbone("tf_efficientnet_lite0").eval()
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    x = model.bn1(model.conv_stem((images - 0.5) / 0.5))
+    for block in model.blocks[:6]:
+        x = block(x)
+    torch.testing.assert_close(extractor(images)[0], x, rtol=1e-5, atol=1e-5)
+
+
+def test_extractor_train_stays_frozen_and_in_eval_mode():
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None).train()
+    assert not any(module.training for module in extractor.modules())
+    assert not any(p.requires_grad for p in extractor.parameters())
+    state = {name: t.clone() for name, t in extractor.state_dict().items()}
+    extractor(torch.rand(4, 3, 64, 64))
+    assert all(torch.equal(t, state[name]) for name, t in extractor.state_dict().items())
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 4, 12])
+def test_extractor_other_channel_counts_keep_pretrained_weights(num_channels):
+    extractor = MultiScaleFeatureExtractor("tf_efficientnet_lite0", num_channels=num_channels)
+    features = extractor(torch.rand(1, num_channels, 64, 64))
+    assert features[0].shape == (1, 192, 2, 2)
+    assert extractor.mean.shape == (num_channels, 1, 1)
+    pretrained = MultiScaleFeatureExtractor("tf_efficientnet_lite0")
+    block = "backbone.2.0.conv_dw.weight"
+    assert torch.equal(extractor.state_dict()[block], pretrained.state_dict()[block])
+
+
+def test_extractor_leaves_global_random_state_and_seeds_random_weights():
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    extractors = [MultiScaleFeatureExtractor("test_efficientnet", weights=None, seed=s) for s in (1, 1, 2)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    stems = [e.state_dict()["backbone.0.weight"] for e in extractors]
+    assert torch.equal(stems[0], stems[1])
+    assert not torch.equal(stems[0], stems[2])
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64)])
+def test_extractor_bad_images_raise(shape):
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None)
+    with pytest.raises(ValueError, match=r"Expected images of shape \(batch, 3, height, width\)"):
+        extractor(torch.zeros(shape))
+
+
+def test_extractor_no_stage_of_stride_32_raises():
+    with pytest.raises(ValueError, match="backbone='vit_tiny_patch16_224' has no stage of stride 32"):
+        MultiScaleFeatureExtractor("vit_tiny_patch16_224", weights=None)
+
+
+def test_extractor_unknown_backbone_raises():
+    with pytest.raises(ValueError, match=r"name of a timm model .*, got 'efficientnet_b99'"):
+        MultiScaleFeatureExtractor("efficientnet_b99")
+
+
+@pytest.mark.parametrize("backbone", PACKAGED_WEIGHTS)
+@pytest.mark.parametrize(
+    ("photograph", "classes"),
+    [("coffee", {967, 968}), ("chelsea", {281, 282, 285})],  # espresso, cup; tabby, tiger, Egyptian cat
+)
+def test_packaged_weights_classify_photograph(backbone, photograph, classes):
+    photo = getattr(data, photograph)()
+    side = min(photo.shape[:2])
+    top, left = ((n - side) // 2 for n in photo.shape[:2])
+    square = torch.from_numpy(photo[top : top + side, left : left + side] / np.float32(255))
+    model = create_backbone(backbone).eval()
+    image = torch.nn.functional.interpolate(
+        square.permute(2, 0, 1)[None],
+        size=model.pretrained_cfg["input_size"][1:],
+        mode="bicubic",
+        antialias=True,
+    )
+    mean, std = (torch.tensor(model.pretrained_cfg[name])[:, None, None] for name in ("mean", "std"))
+    with torch.no_grad():
+        assert model((image - mean) / std).argmax().item() in classes
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_path_loads_state_dict(tmp_path, suffix):
+    source = timm.create_model("test_efficientnet")
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": source.state_dict()}, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(source.state_dict(), path)
+    model = create_backbone("test_efficientnet", path)
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor)
+
+
+def test_weights_path_loads_for_network_cut_by_stride(tmp_path):
+    source = timm.create_model("resnet18")
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    extractor = MultiScaleFeatureExtractor("resnet18", weights=str(tmp_path / "weights.pth"))
+    assert torch.equal(extractor.backbone.state_dict()["conv1.weight"], source.state_dict()["conv1.weight"])
+
+
+def test_weights_missing_file_raises(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"weights must be .*, got '.*nowhere\.pth'"):
+        create_backbone("test_efficientnet", tmp_path / "nowhere.pth")
+
+
+def test_weights_of_other_network_raise(tmp_path):
+    torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="weights do not fit backbone='resnet18'"):
+        create_backbone("resnet18", tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("content", [b"no weights", None])
+def test_weights_unreadable_file_raises(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    if content is None:
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights='.*weights\.pth'"):
+        create_backbone("test_efficientnet", path)
+
+
+def test_weights_not_to_be_had_offline_raises_with_ways_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match=r"backbone='resnet18'.*Ways out.*weights=<path.*lite0.*weights=None"):
+        create_backbone("resnet18")

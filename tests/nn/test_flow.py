@@ -1,0 +1,242 @@
+"""The flow's maths, proven in float64 with gains that aren't 0."""
+
+import numpy as np
+import pytest
+import torch
+
+from skcsflow.nn import CrossScaleFlow, CSFlowLoss, ScaleWhitening
+
+SIZES = {
+    "10/5/3": [(10, 10), (5, 5), (3, 3)],
+    "19/10/5": [(19, 19), (10, 10), (5, 5)],
+    "1/1/1": [(1, 1), (1, 1), (1, 1)],
+    "not square": [(8, 3), (4, 2), (2, 1)],
+    "rounded down": [(9, 9), (4, 4), (2, 2)],
+}
+
+
+def make_features(channels, sizes, batch_size=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch_size, channels, *size, generator=generator).double() for size in sizes]
+
+
+def make_flow(channels, *, whiten=False, seed=1, **params):
+    """A small flow in float64 with random gains and, if asked, whitening set from random data."""
+    generator = torch.Generator().manual_seed(seed)
+    params = {"n_coupling_blocks": 2, "cross_conv_hidden_channels": 6, **params}
+    flow = CrossScaleFlow(channels, whiten=whiten, generator=generator, **params).double()
+    with torch.no_grad():
+        for block in flow.blocks:
+            for subnet in (block.subnet1, block.subnet2):
+                subnet.gamma.uniform_(0.5, 2, generator=generator)
+    if whiten:
+        mixing = torch.randn(channels, channels, generator=generator).double()
+        data = make_features(channels, SIZES["10/5/3"], batch_size=4, seed=seed)
+        flow.initialize_whitening([[torch.einsum("ij,bjhw->bihw", mixing, x) + 3 for x in data]])
+    return flow
+
+
+def relative_error(actual, expected):
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.mark.parametrize("sizes", [[(4, 3), (2, 2), (1, 1)], SIZES["1/1/1"], [(5, 2), (3, 1), (2, 1)]])
+@pytest.mark.parametrize("channels", [4, 5])
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("shared_permutations", [False, True])
+def test_log_det_against_autograd_jacobian_equal(sizes, channels, whiten, shared_permutations):
+    flow = make_flow(channels, whiten=whiten, shared_permutations=shared_permutations)
+    features = make_features(channels, sizes)
+    n_dims = [channels * h * w for h, w in sizes]
+
+    for sample in range(2):
+
+        def forward(flat, sample=sample):
+            maps = [
+                part.reshape(1, channels, *size) for part, size in zip(flat.split(n_dims), sizes, strict=True)
+            ]
+            z, _ = flow(maps)
+            return torch.cat([m.flatten() for m in z])
+
+        flat = torch.cat([x[sample].flatten() for x in features])
+        jacobian = torch.autograd.functional.jacobian(forward, flat)
+        _, expected = torch.linalg.slogdet(jacobian)
+        _, log_det = flow(features)
+        assert abs(log_det[sample] - expected) <= 1e-9 * abs(expected)
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("channels", [6, 7])
+@pytest.mark.parametrize("whiten", [False, True])
+def test_inverse_of_forward_is_identity(sizes, channels, whiten):
+    flow = make_flow(channels, whiten=whiten)
+    features = make_features(channels, sizes, batch_size=3)
+    z, log_det = flow(features)
+    assert [m.shape for m in z] == [x.shape for x in features]
+    assert log_det.shape == (3,)
+    assert max(relative_error(m, x) for m, x in zip(z, features, strict=True)) > 0.1  # not the identity
+    restored, inverse_log_det = flow.inverse(z)
+    for x, r in zip(features, restored, strict=True):
+        assert relative_error(r, x) < 1e-9
+    torch.testing.assert_close(inverse_log_det, -log_det, rtol=1e-9, atol=0)
+
+
+def test_log_det_depends_on_own_sample_only():
+    flow = make_flow(6, whiten=True)
+    features = make_features(6, SIZES["10/5/3"], batch_size=4)
+    _, together = flow(features)
+    alone = torch.cat([flow([x[b : b + 1] for x in features])[1] for b in range(4)])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=0)
+    assert together.unique().numel() == 4
+
+
+def loss_and_gradients(flow, features):
+    flow.zero_grad()
+    loss = CSFlowLoss()(*flow(features))
+    loss.backward()
+    return loss.detach(), [p.grad.clone() for p in flow.parameters()]
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_duplicated_batch_changes_neither_loss_nor_gradient(whiten):
+    flow = make_flow(6, whiten=whiten)
+    features = make_features(6, SIZES["10/5/3"])
+    loss, gradients = loss_and_gradients(flow, features)
+    doubled_loss, doubled_gradients = loss_and_gradients(flow, [torch.cat([x, x]) for x in features])
+    torch.testing.assert_close(doubled_loss, loss, rtol=1e-12, atol=0)
+    for doubled, gradient in zip(doubled_gradients, gradients, strict=True):
+        torch.testing.assert_close(doubled, gradient, rtol=1e-9, atol=1e-15)
+
+
+def test_gradients_of_loss_reach_every_parameter():
+    flow = make_flow(6)
+    _, gradients = loss_and_gradients(flow, make_features(6, SIZES["10/5/3"]))
+    for (name, _), gradient in zip(flow.named_parameters(), gradients, strict=True):
+        assert gradient.abs().max() > 0, name
+
+
+def test_new_flow_is_identity_but_for_permutation():
+    flow = CrossScaleFlow(6, cross_conv_hidden_channels=4)
+    features = [x.float() for x in make_features(6, SIZES["10/5/3"])]
+    z, log_det = flow(features)
+    assert (log_det == 0).all()
+    for m, x in zip(z, features, strict=True):
+        assert torch.equal(m.sort(dim=1).values, x.sort(dim=1).values)
+
+
+def test_generator_same_seed_same_weights_and_global_state_untouched():
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    flows = [
+        CrossScaleFlow(4, cross_conv_hidden_channels=4, generator=torch.Generator().manual_seed(s))
+        for s in (5, 5, 6)
+    ]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    weights = [flow.blocks[0].subnet1.expand[0].weight for flow in flows]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_permutations_follow_numpy_generator_of_block_index(shared):
+    flow = CrossScaleFlow(9, cross_conv_hidden_channels=1, n_coupling_blocks=3, shared_permutations=shared)
+    for k in range(3):
+        rng = np.random.default_rng(k)
+        expected = [rng.permutation(9) for _ in range(3)]
+        for i in range(3):
+            np.testing.assert_array_equal(flow.permutations[k, i], expected[0 if shared else i])
+    assert "permutations" in flow.state_dict()
+
+
+def test_paper_flow_has_275_million_parameters():
+    flow = CrossScaleFlow(304)
+    assert round(sum(p.numel() for p in flow.parameters()) / 1e6) == 275
+    assert [block.subnet1.expand[0].kernel_size for block in flow.blocks] == [(3, 3)] * 3 + [(5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"channels": 1}, "channels must be at least 2, got 1"),
+        ({"n_coupling_blocks": 0}, "n_coupling_blocks must be at least 1, got 0"),
+        ({"cross_conv_hidden_channels": 0}, "cross_conv_hidden_channels must be at least 1, got 0"),
+        ({"clamp": 0.0}, r"clamp must be positive, got 0\.0"),
+        ({"clamp": float("nan")}, "clamp must be positive, got nan"),
+        ({"kernel_sizes": [3, 4]}, r"odd positive numbers, one per coupling block, got \[3, 4\]"),
+        ({"kernel_sizes": [3]}, r"kernel_sizes must be 2 odd .* got \[3\]"),
+    ],
+)
+def test_flow_bad_parameter_raises(params, message):
+    with pytest.raises(ValueError, match=message):
+        CrossScaleFlow(**{"channels": 4, "n_coupling_blocks": 2, "cross_conv_hidden_channels": 2, **params})
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(2, 4, 4, 4), (2, 4, 2, 2)], "at 3 scales, got 2"),
+        ([(2, 5, 4, 4), (2, 4, 2, 2), (2, 4, 1, 1)], r"got \(2, 5, 4, 4\) at scale 0"),
+        ([(2, 4, 4, 4), (3, 4, 2, 2), (2, 4, 1, 1)], r"got \(3, 4, 2, 2\) at scale 1"),
+        ([(4, 4, 4), (4, 2, 2), (4, 1, 1)], r"got \(4, 4, 4\) at scale 0"),
+    ],
+)
+def test_flow_bad_features_raise(shapes, message):
+    flow = CrossScaleFlow(4, cross_conv_hidden_channels=2)
+    with pytest.raises(ValueError, match=message):
+        flow([torch.zeros(shape) for shape in shapes])
+
+
+def test_whitening_output_has_mean_zero_and_covariance_identity():
+    whitening = ScaleWhitening(5).double()
+    mixing = torch.randn(5, 5, generator=torch.Generator().manual_seed(0)).double()
+    data = [
+        1000 + torch.einsum("ij,bjhw->bihw", mixing, x)
+        for x in make_features(5, SIZES["10/5/3"], batch_size=40)
+    ]
+    whitening.initialize([[x[:15] for x in data], [x[15:] for x in data]], shrinkage=0.0)
+    whitened, _ = whitening(data)
+    for x in whitened:
+        columns = x.movedim(1, 0).flatten(1)
+        torch.testing.assert_close(columns.mean(dim=1), torch.zeros(5).double(), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            columns @ columns.T / columns.shape[1], torch.eye(5).double(), rtol=0, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5])
+def test_whitening_constant_features_stays_finite(value):
+    whitening = ScaleWhitening(4)
+    whitening.initialize([[torch.full((3, 4, 2, 2), value)] * 3])
+    whitened, log_det = whitening([torch.full((1, 4, 2, 2), value)] * 3)
+    assert all((x == 0).all() for x in whitened)
+    assert (log_det == 0).all()
+
+
+def test_whitening_fewer_positions_than_channels_stays_invertible():
+    whitening = ScaleWhitening(8).double()
+    features = make_features(8, SIZES["1/1/1"], batch_size=3)
+    whitening.initialize([features])
+    restored, _ = whitening.inverse(whitening(features)[0])
+    for x, r in zip(features, restored, strict=True):
+        torch.testing.assert_close(r, x, rtol=1e-9, atol=1e-9)
+
+
+def test_whitening_bad_data_raises():
+    with pytest.raises(ValueError, match="at least one batch"):
+        ScaleWhitening(4).initialize([])
+    with pytest.raises(ValueError, match="scale 0 hold NaN or infinity"):
+        ScaleWhitening(4).initialize([[torch.full((1, 4, 2, 2), float("nan"))] * 3])
+    with pytest.raises(ValueError, match="whiten=True"):
+        CrossScaleFlow(4, cross_conv_hidden_channels=2).initialize_whitening([])
+
+
+def test_loss_wrong_log_det_shape_raises():
+    with pytest.raises(ValueError, match=r"shape \(2,\), got shape \(\)"):
+        CSFlowLoss()([torch.zeros(2, 3, 1, 1)], torch.tensor(0.0))
+
+
+def test_loss_of_known_values_equals_formula():
+    z = [torch.full((2, 3, 2, 2), 2.0), torch.full((2, 3, 1, 1), 1.0)]
+    loss = CSFlowLoss()(z, torch.tensor([1.0, 4.0]))
+    expected = np.mean([((12 * 4 + 3) / 2 - 1) / 15, ((12 * 4 + 3) / 2 - 4) / 15])
+    assert loss.item() == pytest.approx(expected, rel=1e-6)

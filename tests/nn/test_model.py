@@ -1,0 +1,92 @@
+"""The whole torch model, and maps and scores from latent maps."""
+
+import pytest
+import torch
+
+from skcsflow.nn import AnomalyMapGenerator, AnomalyMapMode, CSFlowLoss, CSFlowModel, anomaly_score
+
+
+@pytest.fixture
+def model():
+    return CSFlowModel((96, 64), 4, backbone="test_efficientnet", weights=None)
+
+
+def make_latent(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, 4, n, n, generator=generator) for n in (4, 2, 1)]
+
+
+def test_model_train_mode_gives_latent_maps_and_log_det(model):
+    z, log_det = model.train()(torch.rand(2, 3, 96, 64))
+    assert [tuple(m.shape) for m in z] == [(2, 64, 3, 2), (2, 64, 2, 1), (2, 64, 1, 1)]
+    assert log_det.shape == (2,)
+    CSFlowLoss()(z, log_det).backward()
+    assert all(p.grad is not None for p in model.flow.parameters())
+    assert all(p.grad is None for p in model.feature_extractor.parameters())
+
+
+def test_model_eval_mode_gives_maps_and_scores(model):
+    output = model.eval()(torch.rand(2, 3, 96, 64))
+    assert output.anomaly_map.shape == (2, 1, 96, 64)
+    assert output.pred_score.shape == (2,)
+    anomaly_map, pred_score = output
+    assert anomaly_map is output.anomaly_map
+    assert pred_score is output.pred_score
+
+
+def test_model_scores_equal_mean_of_half_squares(model):
+    images = torch.rand(2, 3, 96, 64)
+    z, _ = model.train()(images)
+    flat = torch.cat([m.flatten(1) for m in z], dim=1).double()
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images).pred_score, (flat**2 / 2).mean(dim=1))
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 4, 12])
+def test_model_other_channel_counts_work(num_channels):
+    model = CSFlowModel(64, 4, num_channels=num_channels, backbone="test_efficientnet", weights=None).eval()
+    assert model(torch.rand(1, num_channels, 64, 64)).anomaly_map.shape == (1, 1, 64, 64)
+
+
+def test_model_rebuilt_from_config_takes_state_dict(model):
+    twin = CSFlowModel(**model.config, weights=None, seed=5)
+    twin.load_state_dict(model.state_dict())
+    images = torch.rand(1, 3, 96, 64)
+    assert torch.equal(twin.eval()(images).pred_score, model.eval()(images).pred_score)
+
+
+def test_map_all_is_product_of_upsampled_scales():
+    z = make_latent()
+    maps = AnomalyMapGenerator((3, 4, 4))(z)
+    expected = (z[0] ** 2).mean(dim=1, keepdim=True)
+    for m in z[1:]:
+        expected = expected * torch.nn.functional.interpolate(
+            (m**2).mean(dim=1, keepdim=True), size=(4, 4), mode="bilinear"
+        )
+    torch.testing.assert_close(maps, expected)
+
+
+def test_map_max_is_largest_scale_alone():
+    z = make_latent()
+    maps = AnomalyMapGenerator((3, 4, 4), AnomalyMapMode.MAX)(z)
+    torch.testing.assert_close(maps, (z[0] ** 2).mean(dim=1, keepdim=True))
+    assert torch.equal(maps, AnomalyMapGenerator((3, 4, 4), "max")(z))
+
+
+def test_map_of_local_anomaly_peaks_there():
+    z = [torch.zeros(1, 4, 8, 8), torch.ones(1, 4, 4, 4), torch.ones(1, 4, 2, 2)]
+    z[0][..., 2, 5] = 3
+    anomaly_map = AnomalyMapGenerator((3, 256, 256))(z)[0, 0]
+    row, column = divmod(anomaly_map.argmax().item(), 256)
+    assert (row // 32, column // 32) == (2, 5)
+
+
+def test_map_unknown_mode_raises():
+    with pytest.raises(ValueError, match="'mean' is not a valid AnomalyMapMode"):
+        AnomalyMapGenerator((3, 4, 4), "mean")
+
+
+def test_anomaly_score_sums_in_float64():
+    z = [torch.full((1, 1, 4096, 4096), 1e-4), torch.full((1, 1, 1, 1), 1e4)]
+    expected = (4096**2 * z[0][0, 0, 0, 0].double() ** 2 + 1e8) / (2 * (4096**2 + 1))
+    assert anomaly_score(z).item() == pytest.approx(expected.item(), rel=1e-12)

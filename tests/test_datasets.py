@@ -1,0 +1,560 @@
+"""The data sets: ELPV cells, folders in the MVTec AD layout, synthetic defects."""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from sklearn.metrics import roc_auc_score
+
+from skcsflow.datasets import DEFECTS, SURFACES, load_elpv, load_image_folder, make_defects, read_mask
+from skcsflow.datasets._canvas import Canvas
+from skcsflow.datasets._synthetic import draw_sample
+
+N_TRAIN, N_NORMAL, N_PER_DEFECT = 24, 16, 4
+
+
+# --- ELPV ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cells():
+    pytest.importorskip("elpv_dataset")
+    return load_elpv()
+
+
+def test_load_elpv_all_has_documented_shapes_and_types(cells):
+    assert cells.images.shape == (2624, 300, 300)
+    assert cells.images.dtype == np.uint8
+    assert cells.data is cells.images
+    assert cells.y is cells.target
+    assert cells.target.dtype == np.int64
+    assert cells.probability.dtype == np.float64
+    for name in ("target", "probability", "cell_type", "filenames"):
+        assert cells[name].shape == (2624,)
+    assert "CC BY-NC-SA 4.0" in cells.DESCR
+    assert "10.1016/j.solener.2019.02.067" in cells.DESCR
+
+
+def test_load_elpv_all_has_published_counts(cells):
+    mono = cells.cell_type == "mono"
+    assert set(cells.cell_type) == {"mono", "poly"}
+    assert set(cells.probability) == {0.0, 1 / 3, 2 / 3, 1.0}
+    counts = {p: (int(np.sum(mono & (cells.probability == p)))) for p in (0, 1 / 3, 2 / 3, 1)}
+    assert counts == {0: 588, 1 / 3: 117, 2 / 3: 56, 1: 313}
+    counts = {p: (int(np.sum(~mono & (cells.probability == p)))) for p in (0, 1 / 3, 2 / 3, 1)}
+    assert counts == {0: 920, 1 / 3: 178, 2 / 3: 50, 1: 402}
+
+
+def test_load_elpv_target_is_one_where_functional(cells):
+    np.testing.assert_array_equal(cells.target, np.where(cells.probability == 0, 1, -1))
+    assert int(np.sum(cells.target == 1)) == 1508
+
+
+def test_load_elpv_rows_agree_with_the_package_own_reader(cells):
+    from elpv_dataset.utils import load_dataset
+
+    images, probability, cell_type = load_dataset()
+    np.testing.assert_array_equal(cells.images, images)
+    np.testing.assert_allclose(cells.probability, probability, atol=1e-3)
+    np.testing.assert_array_equal(cells.cell_type, cell_type)
+    assert cells.filenames[0] == "cell0001.png"
+    assert len(set(cells.filenames)) == 2624
+
+
+@pytest.mark.parametrize(("subset", "n"), [("mono", 1074), ("poly", 1550)])
+def test_load_elpv_subset_gives_the_rows_of_that_type(cells, subset, n):
+    images, y = load_elpv(subset=subset, return_X_y=True)
+    assert images.shape == (n, 300, 300)
+    np.testing.assert_array_equal(images, cells.images[cells.cell_type == subset])
+    np.testing.assert_array_equal(y, cells.target[cells.cell_type == subset])
+
+
+@pytest.mark.parametrize("subset", ["Mono", "both", 1, ["mono"]])
+def test_load_elpv_unknown_subset_raises(subset):
+    with pytest.raises(ValueError, match=re.escape(f"subset must be 'mono', 'poly' or None, got {subset!r}")):
+        load_elpv(subset=subset)
+
+
+def test_load_elpv_without_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "elpv_dataset", None)
+    with pytest.raises(ImportError, match=re.escape('pip install "skcsflow[elpv]"')):
+        load_elpv()
+
+
+# --- folders ------------------------------------------------------------------------------------------
+
+
+def save(path, *, size=(40, 30), value=128, mode="L", **options):
+    """Write an image of one colour; `size` is (width, height)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def bottle(tmp_path):
+    """Write a category in the MVTec AD layout, with all that should be ignored."""
+    root = tmp_path / "mvtec" / "bottle"
+    for name in ("002.png", "000.PNG", "001.jpeg"):
+        save(root / "train/good" / name)
+    for name in ("good/000.png", "good/001.TIF", "broken_large/001.png", "broken_large/000.bmp"):
+        save(root / "test" / name)
+    save(root / "test/contamination/000.webp")
+    save(root / "test/contamination/001.JPG")
+    save(root / "ground_truth/broken_large/000_mask.png", value=255)
+    save(root / "ground_truth/broken_large/001_mask.PNG", value=255)
+    save(root / "ground_truth/contamination/000.png", value=255)
+    save(root / "train/good/.hidden.png")
+    save(root / "test/.cache/000.png")
+    (root / "test/good/.DS_Store").write_bytes(b"x")
+    (root / "train/good/notes.txt").write_text("not an image")
+    (root / "train/good/folder.png").mkdir()
+    (root / "readme.txt").write_text("not an image")
+    return root
+
+
+def test_load_image_folder_full_tree_lists_images_labels_and_masks(bottle):
+    data = load_image_folder(bottle)
+    assert data.train.tolist() == [str(bottle / "train/good" / f) for f in ("000.PNG", "001.jpeg", "002.png")]
+    assert data.y_train.tolist() == [1, 1, 1]
+    names = ["broken_large/000.bmp", "broken_large/001.png"]
+    names += ["contamination/000.webp", "contamination/001.JPG", "good/000.png", "good/001.TIF"]
+    assert data.test.tolist() == [str(bottle / "test" / name) for name in names]
+    assert data.y_test.tolist() == [-1, -1, -1, -1, 1, 1]
+    assert data.defect.tolist() == ["broken_large"] * 2 + ["contamination"] * 2 + ["good"] * 2
+    truth = bottle / "ground_truth"
+    assert data.masks.tolist() == [
+        str(truth / "broken_large/000_mask.png"),
+        str(truth / "broken_large/001_mask.PNG"),
+        str(truth / "contamination/000.png"),
+        None,
+        None,
+        None,
+    ]
+    assert data.y_train.dtype == data.y_test.dtype == np.int64
+    assert data.train.dtype == data.test.dtype == data.masks.dtype == object
+
+
+def test_load_image_folder_category_equals_its_own_root(bottle):
+    data, same = load_image_folder(str(bottle.parent), category="bottle"), load_image_folder(bottle)
+    assert data.train.tolist() == same.train.tolist()
+    assert data.test.tolist() == same.test.tolist()
+
+
+def test_load_image_folder_train_only_gives_empty_test(tmp_path):
+    save(tmp_path / "train/good/0.png")
+    data = load_image_folder(tmp_path)
+    assert len(data.train) == 1
+    for name in ("test", "y_test", "defect", "masks"):
+        assert data[name].shape == (0,)
+
+
+def test_load_image_folder_one_defect_image_keeps_one_row(tmp_path):
+    save(tmp_path / "train/good/0.png")
+    save(tmp_path / "test/dent/0.png")
+    data = load_image_folder(tmp_path)
+    assert data.masks.shape == data.test.shape == (1,)
+    assert data.masks[0] is None
+
+
+def test_load_image_folder_home_directory_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(tmp_path / "parts/train/good/0.png")
+    assert load_image_folder("~/parts").train.tolist() == [str(tmp_path / "parts/train/good/0.png")]
+
+
+def test_load_image_folder_rotated_by_exif_fits_upright_mask(tmp_path):
+    save(tmp_path / "train/good/0.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "test/dent/0.jpg", size=(40, 30), exif=exif)
+    mask = save(tmp_path / "ground_truth/dent/0_mask.png", size=(30, 40))
+    assert load_image_folder(tmp_path).masks.tolist() == [str(mask)]
+
+
+@pytest.mark.parametrize("missing", ["", "train", "train/good"])
+def test_load_image_folder_missing_folder_raises(tmp_path, missing):
+    path = tmp_path / "nowhere"
+    if missing:
+        (path / missing).parent.mkdir(parents=True)
+    expected = path / ("train/good" if missing else "")
+    with pytest.raises(FileNotFoundError, match=re.escape(repr(str(expected)))):
+        load_image_folder(path)
+
+
+def test_load_image_folder_missing_category_raises(bottle):
+    expected = str(bottle.parent / "cable")
+    with pytest.raises(FileNotFoundError, match=f"category 'cable'.*{re.escape(expected)}"):
+        load_image_folder(bottle.parent, category="cable")
+
+
+def test_load_image_folder_root_is_file_raises(tmp_path):
+    path = save(tmp_path / "image.png")
+    with pytest.raises(FileNotFoundError, match=re.escape(str(path))):
+        load_image_folder(path)
+
+
+@pytest.mark.parametrize("folder", ["train/good", "test/good", "test/dent"])
+def test_load_image_folder_folder_without_images_raises(tmp_path, folder):
+    save(tmp_path / "train/good/0.png")
+    if folder == "train/good":
+        (tmp_path / "train/good/0.png").rename(tmp_path / "train/good/.0.png")
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ValueError, match=f"No images .*{re.escape(str(tmp_path / folder))}"):
+        load_image_folder(tmp_path)
+
+
+def test_load_image_folder_mask_of_other_size_raises(bottle):
+    mask = save(bottle / "ground_truth/broken_large/001_mask.PNG", size=(40, 31))
+    with pytest.raises(ValueError, match=f"{re.escape(str(mask))}.* is 31 x 40 .*001.png' is 30 x 40"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_mask_without_image_raises(bottle):
+    mask = save(bottle / "ground_truth/broken_large/007_mask.png")
+    with pytest.raises(ValueError, match=f"{re.escape(str(mask))}' has no image"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_masks_without_test_folder_raises(bottle):
+    mask = save(bottle / "ground_truth/bent/000_mask.png")
+    with pytest.raises(ValueError, match=f"{re.escape(str(mask.parent))}' has no folder of images"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_two_masks_for_one_image_raises(bottle):
+    save(bottle / "ground_truth/broken_large/001.png")
+    with pytest.raises(ValueError, match=r"Two masks for the image .*001\.png"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_two_masks_of_one_stem_raises(bottle):
+    save(bottle / "ground_truth/broken_large/001_mask.bmp")
+    with pytest.raises(ValueError, match=r"Two masks of one name: .*001_mask"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_mask_for_two_images_raises(bottle):
+    save(bottle / "test/broken_large/001.jpg")
+    with pytest.raises(ValueError, match=r"fits two images: .*001\.jpg' and .*001\.png"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_image_outside_kinds_raises(bottle):
+    path = save(bottle / "test/000.png")
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}' lies in no folder"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_unreadable_mask_raises(bottle):
+    path = bottle / "ground_truth/broken_large/001_mask.PNG"
+    path.write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}' cannot be read"):
+        load_image_folder(bottle)
+
+
+def disc_mask(height=24, width=32):
+    rows, columns = np.mgrid[:height, :width]
+    return (rows - 12) ** 2 + (columns - 20) ** 2 < 50
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_read_mask_grey_file_is_true_where_nonzero(tmp_path, value):
+    Image.fromarray((disc_mask() * value).astype(np.uint8)).save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png")
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, disc_mask())
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "I;16", "RGB", "LA", "RGBA"])
+def test_read_mask_any_mode_is_true_where_nonzero(tmp_path, mode):
+    expected = disc_mask()
+    if mode == "I;16":
+        image = Image.fromarray(expected.astype(np.uint16) * 256)
+    else:
+        image = Image.fromarray((expected * 255).astype(np.uint8)).convert(mode)
+    image.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), expected)
+
+
+def test_read_mask_jpeg_noise_around_edges_is_left_out(tmp_path):
+    Image.fromarray((disc_mask() * 255).astype(np.uint8)).save(tmp_path / "mask.jpg", quality=50)
+    assert np.mean(read_mask(tmp_path / "mask.jpg") != disc_mask()) < 0.02
+
+
+def test_read_mask_shape_resizes_by_nearest_neighbour(tmp_path):
+    Image.fromarray((disc_mask() * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png", shape=(48, 96))
+    np.testing.assert_array_equal(mask, disc_mask().repeat(2, axis=0).repeat(3, axis=1))
+
+
+def test_read_mask_result_is_writable(tmp_path):
+    save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png")
+    mask[0, 0] = False
+    assert mask.sum() == mask.size - 1
+
+
+def test_read_mask_none_is_empty_mask_of_shape():
+    mask = read_mask(None, shape=(3, 5))
+    assert mask.shape == (3, 5)
+    assert mask.dtype == bool
+    assert not mask.any()
+
+
+def test_read_mask_none_without_shape_raises():
+    with pytest.raises(ValueError, match="shape must be given where path is None"):
+        read_mask(None)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 4), (2.0, 4), 7, "ab"])
+def test_read_mask_bad_shape_raises(shape):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"shape must be two positive integers (height, width) or None, got {shape!r}"),
+    ):
+        read_mask(None, shape=shape)
+
+
+def test_read_mask_missing_file_raises(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.png"):
+        read_mask(tmp_path / "nothing.png")
+
+
+def test_read_mask_truncated_file_raises(tmp_path):
+    path = save(tmp_path / "mask.png", size=(300, 300))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"mask\.png' cannot be read"):
+        read_mask(path)
+
+
+# --- synthetic defects --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """Draw every surface with every defect, and enough normal images to train and test on."""
+    return {
+        surface: make_defects(
+            N_TRAIN + N_NORMAL, N_PER_DEFECT * len(DEFECTS), surface=surface, size=96, random_state=7
+        )
+        for surface in SURFACES
+    }
+
+
+def test_make_defects_names_cover_textures_and_objects():
+    assert len(SURFACES) >= 6
+    assert set(DEFECTS) >= {"scratch", "spot", "missing_part", "swap", "blend"}
+
+
+def test_make_defects_every_pair_has_mask_of_fair_size(grid):
+    for surface, data in grid.items():
+        area = data.masks[data.y == -1].mean(axis=(1, 2))
+        assert area.min() >= 0.002, surface
+        assert area.max() <= 0.15, surface
+
+
+def test_make_defects_normal_rows_have_empty_masks(grid):
+    for data in grid.values():
+        assert not data.masks[data.y == 1].any()
+        assert set(data.defect[data.y == 1]) == {"good"}
+
+
+def test_make_defects_every_defect_is_drawn_equally_often(grid):
+    for data in grid.values():
+        kinds, counts = np.unique(data.defect[data.y == -1], return_counts=True)
+        assert set(kinds) == set(DEFECTS)
+        assert set(counts) == {N_PER_DEFECT}
+
+
+@pytest.mark.parametrize(
+    "detector", ["largest difference", "mean difference", "largest z-score", "mean z-score"]
+)
+def test_make_defects_trivial_detector_fails(grid, detector):
+    aurocs = []
+    for data in grid.values():
+        images = data.images.mean(axis=-1) / 255
+        train, test = images[:N_TRAIN], images[N_TRAIN:]
+        difference = np.abs(test - train.mean(axis=0))
+        if detector.endswith("z-score"):
+            difference = difference / (train.std(axis=0) + 0.02)
+        scores = difference.max(axis=(1, 2)) if "largest" in detector else difference.mean(axis=(1, 2))
+        defect = data.defect[N_TRAIN:]
+        for kind in DEFECTS:
+            rows = (defect == "good") | (defect == kind)
+            aurocs.append(roc_auc_score(defect[rows] == kind, scores[rows]))
+    assert np.mean(aurocs) < 0.75
+
+
+def test_make_defects_normal_images_of_one_surface_all_differ(grid):
+    for data in grid.values():
+        normal = data.images[data.y == 1].astype(float)
+        blurred = ndimage.gaussian_filter(normal, (0, 2, 2, 0))
+        # Beyond noise, which this blur takes down to less than one grey level.
+        assert np.abs(blurred[:-1] - blurred[1:]).mean(axis=(1, 2, 3)).min() > 3
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("surface", SURFACES)
+def test_draw_sample_defect_changes_image_inside_mask_only(surface, defect):
+    sample = draw_sample(np.random.RandomState(3), Canvas(96, 96), surface, defect)
+    np.testing.assert_array_equal(sample.image[~sample.mask], sample.clean[~sample.mask])
+    change = np.abs(sample.image[sample.mask].astype(int) - sample.clean[sample.mask]).max(axis=1)
+    # More than 3 % of 255, but for rounding (1) and clipping of the noise, which few pixels see.
+    assert np.mean(change >= 6) > 0.98
+    assert change.mean() > 0.06 * 255
+
+
+def test_draw_sample_without_defect_is_clean():
+    sample = draw_sample(np.random.RandomState(0), Canvas(64, 64), "tiles", None)
+    np.testing.assert_array_equal(sample.image, sample.clean)
+    assert not sample.mask.any()
+
+
+def test_make_defects_images_are_those_of_draw_sample():
+    data = make_defects(1, 1, surface="wood", defect="spot", size=64, random_state=5)
+    seeds = np.random.RandomState(5).randint(0, 2**31 - 1, size=2)
+    sample = draw_sample(np.random.RandomState(seeds[1]), Canvas(64, 64), "wood", "spot")
+    np.testing.assert_array_equal(data.images[1], sample.image)
+    np.testing.assert_array_equal(data.masks[1], sample.mask)
+
+
+def test_make_defects_bunch_has_documented_shapes_and_types():
+    data = make_defects(3, 2, size=(64, 96), random_state=0)
+    assert data.images.shape == (5, 64, 96, 3)
+    assert data.images.dtype == np.uint8
+    assert data.masks.shape == (5, 64, 96)
+    assert data.masks.dtype == bool
+    assert data.y.tolist() == [1, 1, 1, -1, -1]
+    assert data.y.dtype == np.int64
+    assert data.y is data.target
+    assert data.data is data.images
+    assert data.surface.tolist() == ["fabric"] * 5
+    assert "3 normal and 2 defective images of 64 x 96 pixels" in data.DESCR
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_make_defects_wide_images_are_filled(surface):
+    data = make_defects(1, len(DEFECTS), surface=surface, size=(64, 150), random_state=0)
+    assert data.masks[1:].any(axis=(1, 2)).all()
+    for part in (np.s_[:, :, :40], np.s_[:, :, -40:]):
+        assert data.images[part].std(axis=(1, 2, 3)).min() > 3
+
+
+def test_make_defects_lists_take_turns():
+    data = make_defects(3, 5, surface=["wood", "tiles"], defect=("spot", "crack"), size=64, random_state=0)
+    assert data.surface.tolist() == ["wood", "tiles", "wood"] + ["wood", "tiles"] * 2 + ["wood"]
+    assert data.defect.tolist() == ["good"] * 3 + ["spot", "spot", "crack", "crack", "spot"]
+
+
+def test_make_defects_all_draws_every_pair():
+    data = make_defects(0, len(SURFACES) * len(DEFECTS), surface="all", size=64, random_state=0)
+    pairs = set(zip(data.surface.tolist(), data.defect.tolist(), strict=True))
+    assert pairs == {(surface, defect) for surface in SURFACES for defect in DEFECTS}
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_make_defects_same_seed_gives_same_bytes(surface):
+    first = make_defects(2, 6, surface=surface, size=64, random_state=11)
+    second = make_defects(2, 6, surface=surface, size=64, random_state=11)
+    assert first.images.tobytes() == second.images.tobytes()
+    assert first.masks.tobytes() == second.masks.tobytes()
+
+
+def test_make_defects_same_seed_in_other_process_gives_same_bytes():
+    code = (
+        "import hashlib; from skcsflow.datasets import make_defects; "
+        "data = make_defects(8, 8, surface='all', size=64, random_state=11); "
+        "print(hashlib.sha256(data.images.tobytes() + data.masks.tobytes()).hexdigest())"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[1],
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(hashes) == 1
+
+
+def test_make_defects_other_seed_gives_other_images():
+    first = make_defects(2, 2, size=64, random_state=0)
+    second = make_defects(2, 2, size=64, random_state=1)
+    assert (first.images != second.images).any(axis=(1, 2, 3)).all()
+
+
+def test_make_defects_none_seed_gives_other_images_each_time():
+    first, second = make_defects(1, 0, size=64), make_defects(1, 0, size=64)
+    assert (first.images != second.images).any()
+
+
+def test_make_defects_random_state_instance_moves_on():
+    rng = np.random.RandomState(0)
+    first, second = (
+        make_defects(1, 0, size=64, random_state=rng),
+        make_defects(1, 0, size=64, random_state=rng),
+    )
+    same = make_defects(1, 0, size=64, random_state=0)
+    np.testing.assert_array_equal(first.images, same.images)
+    assert (first.images != second.images).any()
+
+
+def test_make_defects_normal_rows_do_not_depend_on_later_rows():
+    few = make_defects(2, 0, size=64, random_state=0)
+    more = make_defects(3, 2, size=64, random_state=0)
+    np.testing.assert_array_equal(few.images, more.images[:2])
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+def test_make_defects_global_random_state_is_untouched(random_state):
+    before = np.random.get_state()  # noqa: NPY002
+    make_defects(8, 8, surface="all", size=64, random_state=random_state)
+    after = np.random.get_state()  # noqa: NPY002
+    np.testing.assert_array_equal(before[1], after[1])
+    assert before[2:] == after[2:]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("n_normal", -1),
+        ("n_normal", 1.5),
+        ("n_defective", -2),
+        ("n_defective", "5"),
+        ("surface", "velvet"),
+        ("surface", ["wood", "velvet"]),
+        ("surface", []),
+        ("surface", 3),
+        ("defect", "dent"),
+        ("defect", ["spot", None]),
+        ("defect", ()),
+        ("size", 63),
+        ("size", (128, 32)),
+        ("size", (128,)),
+        ("size", (128.0, 128)),
+        ("size", "128"),
+        ("random_state", "zero"),
+        ("random_state", -1),
+    ],
+)
+def test_make_defects_bad_parameter_raises(parameter, value):
+    with pytest.raises(ValueError, match=f"{parameter}.*{re.escape(repr(value))}"):
+        make_defects(**{"n_normal": 1, "n_defective": 1, parameter: value})
+
+
+def test_make_defects_no_images_raises():
+    with pytest.raises(ValueError, match="n_normal and n_defective must not both be 0"):
+        make_defects(0, 0)
