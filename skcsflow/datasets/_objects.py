@@ -93,7 +93,7 @@ def tiles(rng: RandomState, canvas: Canvas) -> Scene:
         is_light = np.array([kind == "light" for kind in kinds])[index]
         laid = np.array([kind is not None for kind in kinds])[index]
         tile = np.where(is_light[..., None], light_tile, dark_tile)
-        return np.clip(mix(np.where(laid[..., None], grout, bed), tile, cover), 0, 1)
+        return np.clip(mix(np.where(laid[..., None], grout, bed), tile, cover * laid), 0, 1)
 
     kinds = tuple("light" if (k // n_columns + k % n_columns) % 2 else "dark" for k in range(n_tiles))
     whole = np.bincount(index[1:-1, 1:-1].ravel(), minlength=n_tiles) * canvas.pixel**2 > 0.75 * pitch**2

@@ -71,20 +71,29 @@ def brushed_metal(rng: RandomState, canvas: Canvas) -> Scene:
 
 
 def wood(rng: RandomState, canvas: Canvas) -> Scene:
-    """Planed softwood with growth rings along the board; a missing part is a splinter torn out."""
+    """Planed softwood with growth rings along the board and pin knots; a missing part is a splinter torn out."""
     v, u = canvas.grid(
         turn=rng.uniform(-0.15, 0.15), zoom=rng.uniform(0.85, 1.2), shift=tuple(rng.uniform(-0.5, 0.5, 2))
     )
     bend = 0.09 * noise(rng, v, u, (0.5, 0.9)) + 0.02 * noise(rng, v, u, (0.15, 0.5))
+    knots = np.zeros_like(v)
+    for _ in range(rng.randint(0, 5)):
+        row, column = rng.randint(canvas.height), rng.randint(canvas.width)
+        away = np.hypot(1.3 * (v - v[row, column]), 0.7 * (u - u[row, column])) / rng.uniform(0.013, 0.024)
+        knots = np.maximum(knots, np.clip(2.2 - 1.6 * away, 0, 1))
+        # The grain flows around a knot.
+        bend = bend + 0.02 * np.sign(v - v[row, column]) * np.exp(-((away / 3) ** 2))
     rings = np.mod((v + bend) / rng.uniform(0.065, 0.085) + rng.uniform(), 1.0)
     late = np.clip(rings, 0, 1) ** 3 * np.clip((1 - rings) / 0.12, 0, 1)
     late = late * np.clip(0.8 + 0.25 * noise(rng, v, u, (0.08, 0.6)), 0.2, 1.2)
     fibres = 0.06 * noise(rng, v, u, (0.008, 0.12)) + 0.05 * noise(rng, v, u, (0.02, 0.4))
     pores = np.clip(noise(rng, v, u, (0.008, 0.05)) - 1.5, 0, 1)
-    tone = np.clip(late * 0.8 + 0.3 * pores, 0, 1)
+    tone = np.clip(late * 0.8 + 0.3 * pores + 0.95 * knots, 0, 1)
     light_wood, dark_wood = jitter(rng, (0.80, 0.62, 0.42)), jitter(rng, (0.26, 0.14, 0.07))
     albedo = mix(np.broadcast_to(light_wood, (*v.shape, 3)), dark_wood, tone)
-    albedo = np.clip(albedo * (1 + fibres + 0.07 * noise(rng, v, u, 0.5))[..., None], 0, 1)
+    albedo = np.clip(
+        albedo * rng.uniform(0.65, 1.05) * (1 + fibres + 0.07 * noise(rng, v, u, 0.5))[..., None], 0, 1
+    )
     return _texture(canvas, albedo)
 
 
