@@ -1,5 +1,6 @@
 """The scikit-learn estimator. No tensor maths here."""
 
+import copy
 import os
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -259,11 +260,23 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         OSError
             Where the backbone's weights can't be had.
         """
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y)
+        except BaseException:  # what failed or was interrupted must not leave a half-new detector
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X: Any, y: ArrayLike | None) -> Self:
         size = self._check_size()
+        self._check_image_shape()
         device = resolve_device(self.device)
         images = self._check_X(X, reset=True)
         rows = _normal_rows(y, len(images))
-        random_state = check_random_state(self.random_state)
+        # None is not check_random_state's global state: that is the user's, and stays as it is.
+        random_state = (
+            np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
+        )
         model_seed, order_seed = random_state.randint(np.iinfo(np.int32).max, size=2).tolist()
         model, is_new = self._make_model(size, model_seed)
         model = place_model(model, device, parameter_dtype(self.precision))
@@ -422,24 +435,33 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             )
         return int(size[0]), int(size[1])
 
+    def _check_image_shape(self) -> None:
+        shape = self.image_shape
+        if shape is not None and (
+            len(shape) not in (2, 3) or not all(isinstance(n, Integral) and int(n) > 0 for n in shape)
+        ):
+            raise ValueError(f"image_shape must be None, (H, W) or (H, W, C), got {shape!r}.")
+
     def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
+        num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
         if is_row_matrix(X):
             X = validate_data(self, X, reset=reset)
-            shape = self.image_shape if reset else self.image_shape_
-            if shape is not None and (
-                len(shape) not in (2, 3) or not all(isinstance(n, Integral) and int(n) > 0 for n in shape)
-            ):
-                raise ValueError(f"image_shape must be (H, W) or (H, W, C), got {shape!r}.")
-            shape = resolve_image_shape(shape, X.shape[1])
+            given = self.image_shape if reset else self.image_shape_ or self.image_shape
+            if given is None and not reset:
+                raise ValueError(
+                    f"X has shape {X.shape}, which is read as flattened images, but this detector was fitted "
+                    "on images. Pass a single image as X[None], or set image_shape."
+                )
+            shape = resolve_image_shape(given, X.shape[1])
             if reset:
                 self.image_shape_ = shape
-            return ImageCollection(X, self.num_channels, row_shape=shape)
+            return ImageCollection(X, num_channels, row_shape=shape)
         if reset:
             self.image_shape_ = None
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self, name):
                     delattr(self, name)
-        return check_images(X, self.num_channels)
+        return check_images(X, num_channels)
 
     def _make_model(self, size: tuple[int, int], seed: int) -> tuple[CSFlowModel, bool]:
         """Make a new model, or with warm_start take the one of the fit before; and whether it is new."""
@@ -461,7 +483,10 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
                     f"With warm_start=True, {name} can't change between fits: it was "
                     f"{self.model_.config[name]!r}, now it is {value!r}."
                 )
-        return self.model_, False
+        return copy.deepcopy(self.model_), False  # the fitted one stays as it is should training fail
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -490,7 +515,11 @@ def _normal_rows(y: ArrayLike | None, n: int) -> NDArray[np.int64]:
     labels = np.asarray(y)
     if labels.shape[:1] != (n,):
         raise ValueError(f"X has {n} images, but y has shape {labels.shape}.")
-    if labels.ndim != 1 or labels.dtype.kind not in "iuf" or not np.isin(labels, (-1, 1)).all():
+    if labels.shape == (n, 1):  # a data frame's column
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iufO":
+        return rows
+    if not all(isinstance(label, Real) and abs(label) == 1 for label in labels.tolist()):
         return rows
     rows = rows[labels == 1]
     if len(rows) == 0:

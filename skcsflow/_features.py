@@ -1,7 +1,7 @@
 """Images -> feature maps -> scores and maps, each image for itself."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -10,10 +10,25 @@ from torch import Tensor
 
 from skcsflow._batches import map_items
 from skcsflow._device import autocast
-from skcsflow._images import ImageCollection, resize
 from skcsflow.nn import CSFlowModel, anomaly_score
 
 __all__ = ["ImageScores", "extract_features", "score_features", "score_images"]
+
+
+_TOO_LARGE = (
+    "Input X contains values too large: the {what} of X[{row}] would not be finite. "
+    "Floats should lie between 0 and 1."
+)
+
+
+class ImageSource(Protocol):
+    """What images are read from: :class:`~skcsflow._images.ImageCollection` or its like."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int, size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
+        """Image `i` at a size and of a type; and the size that it had."""
+        ...
 
 
 class ImageScores(NamedTuple):
@@ -39,7 +54,7 @@ class ImageScores(NamedTuple):
 
 def extract_features(
     model: CSFlowModel,
-    images: ImageCollection,
+    images: ImageSource,
     rows: NDArray[np.int64],
     *,
     precision: str,
@@ -51,7 +66,7 @@ def extract_features(
     ----------
     model : CSFlowModel
         The model, on the device to compute on.
-    images : ImageCollection
+    images : ImageSource
         The images.
     rows : ndarray of int
         Which of them.
@@ -66,13 +81,17 @@ def extract_features(
         Feature maps of each image in turn, one per scale, on the model's device.
     """
     reader = _Reader(model, images, rows)
-    return map_items(
+    results = map_items(
         lambda batch: _extract(model, batch[0], precision), reader, len(rows), reader.device, n_jobs
     )
+    for row, features in zip(rows, results, strict=True):
+        if not all(f.isfinite().all() for f in features):
+            raise ValueError(_TOO_LARGE.format(what="features", row=row))
+        yield features
 
 
 def score_images(
-    model: CSFlowModel, images: ImageCollection, *, precision: str, n_jobs: int | None
+    model: CSFlowModel, images: ImageSource, *, precision: str, n_jobs: int | None
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
     reader = _Reader(model, images, np.arange(len(images)))
@@ -82,6 +101,8 @@ def score_images(
 
     results = map_items(function, reader, len(images), reader.device, n_jobs)
     for i, (score, log_likelihood, *scale_maps) in enumerate(results):
+        if not (score.isfinite() and log_likelihood.isfinite()):
+            raise ValueError(_TOO_LARGE.format(what="score", row=i))
         yield ImageScores(
             score.item(), log_likelihood.item(), [m.cpu() for m in scale_maps], reader.sizes.pop(i)
         )
@@ -119,7 +140,7 @@ def score_features(
 class _Reader:
     """Reads an image as the model takes it, and remembers the size that it had."""
 
-    def __init__(self, model: CSFlowModel, images: ImageCollection, rows: NDArray[np.int64]) -> None:
+    def __init__(self, model: CSFlowModel, images: ImageSource, rows: NDArray[np.int64]) -> None:
         self.images = images
         self.rows = rows
         self.input_size = model.anomaly_map_generator.input_dims[1:]
@@ -128,9 +149,8 @@ class _Reader:
         self.sizes: dict[int, tuple[int, int]] = {}
 
     def __call__(self, i: int) -> list[Tensor]:
-        image = self.images[self.rows[i]]
-        self.sizes[i] = (image.shape[-2], image.shape[-1])
-        return [resize(image, self.input_size).to(self.dtype)]
+        image, self.sizes[i] = self.images.read(self.rows[i], self.input_size, self.dtype)
+        return [image]
 
 
 def _extract(model: CSFlowModel, batch: Tensor, precision: str) -> list[Tensor]:

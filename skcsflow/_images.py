@@ -1,6 +1,7 @@
 """Any images that a user has -> checked tensors from 0 to 1."""
 
 import os
+import threading
 from collections.abc import Sequence
 from math import isqrt, prod
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = ["ImageCollection", "check_images", "is_row_matrix", "resize", "resolve_image_shape"]
+
+_LOADING = threading.Lock()
 
 
 class ImageCollection(Sequence[Tensor]):
@@ -51,53 +54,71 @@ class ImageCollection(Sequence[Tensor]):
         """Image `i` as a Tensor of shape (num_channels, H, W), floating, from 0 to 1."""
         item = self.items[i]
         name = f"X[{i}]"
-        if isinstance(item, (str, os.PathLike)):
-            name = f"X[{i}] ({os.fspath(item)!r})"
-            item = _read_file(Path(item), name)
-        if isinstance(item, Image.Image):
-            image = _from_pil(item, self.num_channels)
-        elif isinstance(item, Tensor):
-            image = item.detach().cpu()
-            image = image if self.channels_first or image.ndim == 2 else image.movedim(-1, 0)
-        else:
-            array = np.asarray(item)
+        try:
+            if isinstance(item, (str, os.PathLike)):
+                name = f"X[{i}] ({os.fspath(item)!r})"
+                item = _read_file(Path(item), self.num_channels)
+            elif isinstance(item, Image.Image):
+                # Opening is lazy, and one image may be in X twice: two threads must not load it at once.
+                with _LOADING:
+                    item = ImageOps.exif_transpose(item)
+                item = _from_pil(item, self.num_channels)
+        except FileNotFoundError as error:
+            raise ValueError(f"{name}: there is no such file.") from error
+        except Exception as error:  # decoders raise all kinds on files that are not what they seem
+            raise ValueError(f"{name} could not be read as an image: {error}") from error
+        if not isinstance(item, Tensor):
+            item = np.asarray(item)
             if self.row_shape is not None:
-                array = array.reshape(self.row_shape)
-            image = _from_array(array, name)
+                item = item.reshape(self.row_shape)
+        _check_dtype(item.dtype, name)
+        if item.ndim not in (2, 3) or 0 in item.shape:
+            layout = "(C, H, W)" if self.channels_first else "(H, W, C)"
+            raise ValueError(
+                f"{name} has shape {tuple(item.shape)}; an image must have shape (H, W) or {layout}, none of them 0."
+            )
+        image = item.detach().cpu() if isinstance(item, Tensor) else _from_array(item)
         if image.ndim == 2:
             image = image[None]
-        if image.ndim != 3 or 0 in image.shape:
-            raise ValueError(
-                f"{name} has shape {tuple(image.shape)}; an image must have shape (H, W) or (H, W, C), none of them 0."
-            )
-        image = _scale(_fit_channels(image, self.num_channels, name))
+        elif not self.channels_first:
+            image = image.movedim(-1, 0)
+        image = _fit_channels(_scale(image), self.num_channels, name)
         if not torch.isfinite(image).all():
             raise ValueError(f"Input X contains NaN or infinity: {name} does.")
         return image
 
+    def read(self, i: int, size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
+        """Image `i` as a Tensor of shape (num_channels, *size) and of `dtype`; and the size that it had."""
+        image = self[i]
+        resized = resize(image, size).to(dtype)
+        if not torch.isfinite(resized).all():
+            raise ValueError(f"Input X contains a value too large for {dtype}: X[{i}] does.")
+        return resized, (image.shape[-2], image.shape[-1])
+
 
 def is_row_matrix(X: Any) -> bool:
     """Whether X is to be read as a 2-D matrix of flattened images, as scikit-learn checks it."""
-    if isinstance(X, Tensor):
+    if isinstance(X, (Tensor, Image.Image)):
         return False
-    if hasattr(X, "shape"):
+    if hasattr(X, "dtype") or hasattr(X, "to_numpy"):
         if len(X.shape) == 2:
-            return not (X.shape[1] == 1 and _is_text(X))
+            return not (X.shape[1] == 1 and _holds_images(X))
         return len(X.shape) < 2 and not _is_object(X)
-    # A list of numbers or of lists, and whatever is no sequence at all: let
-    # scikit-learn's check_array say what is wrong with it.
-    if not isinstance(X, (list, tuple)) or len(X) == 0:
-        return True
-    return isinstance(X[0], (list, tuple, int, float, np.number)) or (
-        isinstance(X[0], np.ndarray) and X[0].ndim < 2
-    )
+    if isinstance(X, (list, tuple)):
+        # A list of numbers or of lists: let scikit-learn's check_array say what is wrong with it.
+        return len(X) > 0 and (
+            isinstance(X[0], (list, tuple, int, float, np.number))
+            or (isinstance(X[0], np.ndarray) and X[0].ndim < 2)
+        )
+    return hasattr(X, "__array__")
 
 
-def _is_text(X: Any) -> bool:
+def _holds_images(X: Any) -> bool:
     values = X.to_numpy() if hasattr(X, "to_numpy") else X
     if values.dtype.kind in "UT":
         return True
-    return values.dtype.kind == "O" and all(isinstance(v, (str, os.PathLike)) for v in values.flat)
+    kinds = (str, os.PathLike, Image.Image, np.ndarray, Tensor)
+    return values.dtype.kind == "O" and all(isinstance(v, kinds) for v in values.flat)
 
 
 def _is_object(X: Any) -> bool:
@@ -200,8 +221,9 @@ def _check_not_empty(n: int) -> None:
         raise ValueError("Found array with 0 sample(s) in X while a minimum of 1 is required.")
 
 
-def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
-    if dtype.kind not in "buif":
+def _check_dtype(dtype: "np.dtype[Any] | torch.dtype", name: str) -> None:
+    ok = not dtype.is_complex if isinstance(dtype, torch.dtype) else dtype.kind in "buif"
+    if not ok:
         raise TypeError(f"{name} has dtype {dtype}; images must be integers, booleans or real floats.")
 
 
@@ -221,53 +243,53 @@ def _kind(item: Any, i: int) -> str:
     )
 
 
-def _read_file(path: Path, name: str) -> "Image.Image | NDArray[Any]":
-    try:
-        if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError as error:
-        raise ValueError(f"{name}: there is no such file.") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} could not be read as an image: {error}") from error
+def _read_file(path: Path, num_channels: int) -> NDArray[Any]:
+    if path.suffix.lower() == ".npy":
+        return np.load(path, allow_pickle=False)
+    with Image.open(path) as image:
+        return _from_pil(ImageOps.exif_transpose(image), num_channels)
 
 
-def _from_pil(image: Image.Image, num_channels: int) -> Tensor:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("1", "LA", "La"):
+def _from_pil(image: Image.Image, num_channels: int) -> NDArray[Any]:
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("1", "LA"):
         image = image.convert("L")
     elif image.mode == "RGBA":
         image = image if num_channels == 4 else image.convert("RGB")
     elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
         image = image.convert("RGB")  # palettes, CMYK, YCbCr and the like
     array = np.array(image)
-    if image.mode == "I" and array.min() >= 0 and array.max() <= 65535:
-        array = array.astype(np.uint16)  # how Pillow opens 16-bit files of some formats
-    return _from_array(array, "")
+    if image.mode == "I":
+        # How Pillow opens 16-bit files of some formats. Which images of a set reach
+        # beyond 16 bits must not decide how each of them is scaled.
+        if array.min() < 0 or array.max() > np.iinfo(np.uint16).max:
+            raise ValueError(
+                f"its 32-bit values reach from {array.min()} to {array.max()}, which is more than 16 bits; "
+                "pass arrays of the type whose range they are to be scaled by"
+            )
+        array = array.astype(np.uint16)
+    return array
 
 
-def _from_array(array: NDArray[Any], name: str) -> Tensor:
-    _check_dtype(array.dtype, name)
+def _from_array(array: NDArray[Any]) -> Tensor:
     if array.dtype == np.longdouble:
         array = array.astype(np.float64)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     # A copy where torch can't take the memory as it is (read-only, negative strides).
     usable = array.flags.writeable and all(s >= 0 for s in array.strides)
-    tensor = torch.from_numpy(array if usable else array.copy())
-    return tensor.movedim(-1, 0) if tensor.ndim == 3 else tensor
+    return torch.from_numpy(array if usable else array.copy())
 
 
 def _fit_channels(image: Tensor, num_channels: int, name: str) -> Tensor:
     n = image.shape[0]
     if n == num_channels:
-        return image
+        return image.contiguous()
     if num_channels == 3 and n == 1:
-        return image.expand(3, -1, -1)
+        return image.contiguous().expand(3, -1, -1)
     if num_channels == 3 and n == 4:
-        return image[:3]
+        return image[:3].contiguous()
     raise ValueError(f"{name} has {n} channels, but num_channels={num_channels}.")
 
 
@@ -276,7 +298,6 @@ def _scale(image: Tensor) -> Tensor:
     if image.dtype == torch.bool:
         return image.float()
     if image.is_floating_point():
-        # Values beyond float32 would become infinite without a word of it.
         return image if image.dtype in (torch.float32, torch.float64) else image.float()
     return (
         image.to(torch.float64 if image.dtype.itemsize > 2 else torch.float32) / torch.iinfo(image.dtype).max

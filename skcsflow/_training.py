@@ -97,6 +97,9 @@ class FlowTrainer:
                 bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                 bar.update()
         flow.eval()
+        first, last = self.history["loss"][0], self.history["loss"][-1]
+        if last > first + 1:  # finite, and yet it blew up: one nat per dimension is much
+            self._raise_diverged(last, self.history["grad_norm"][-1], self.n_epochs)
         return flow
 
     def _optimizer(self, flow: CrossScaleFlow) -> torch.optim.Optimizer:
@@ -112,7 +115,7 @@ class FlowTrainer:
         )
 
     def _schedule(self, optimizer: torch.optim.Optimizer, n_steps: int) -> LRScheduler | None:
-        if self.lr_schedule == "constant":
+        if self.lr_schedule == "constant" or n_steps == 1:  # a cycle of one step is at its end: rate 0
             return None
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self.learning_rate, total_steps=n_steps, cycle_momentum=False
@@ -139,10 +142,7 @@ class FlowTrainer:
         mean_loss = torch.stack(losses).sum().item() / len(order)
         mean_norm = torch.stack(norms).mean().item()
         if not (math.isfinite(mean_loss) and math.isfinite(mean_norm)):
-            raise ValueError(
-                f"Training diverged: loss {mean_loss}, gradient norm {mean_norm} in epoch "
-                f"{len(self.history['loss']) + 1}. Lower learning_rate={self.learning_rate!r}, or set max_grad_norm={self.max_grad_norm!r} lower."
-            )
+            self._raise_diverged(mean_loss, mean_norm, len(self.history["loss"]) + 1)
         for name, value in (
             ("loss", mean_loss),
             ("grad_norm", mean_norm),
@@ -151,11 +151,19 @@ class FlowTrainer:
         ):
             self.history[name].append(value)
 
+    def _raise_diverged(self, loss: float, norm: float, epoch: int) -> None:
+        raise ValueError(
+            f"Training diverged: loss {loss:.6g}, gradient norm {norm:.6g} in epoch {epoch}. "
+            f"Lower learning_rate={self.learning_rate!r} or max_grad_norm={self.max_grad_norm!r}."
+        )
+
     def _train_step(
         self, flow: CrossScaleFlow, batch: list[Tensor], optimizer: torch.optim.Optimizer
     ) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
-        with autocast(batch[0].device, self.precision):
+        # On the CPU, torch 2.14's gradients of small convolutions in bfloat16 are now and then NaN.
+        device = batch[0].device
+        with autocast(device, "float32" if device.type == "cpu" else self.precision):
             z, log_det = flow.couple(batch)
             loss = CSFlowLoss()(z, log_det)
         loss.backward()

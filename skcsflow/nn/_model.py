@@ -1,7 +1,7 @@
 """The whole model: images in, maps and scores out."""
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ class CSFlowModel(nn.Module):
     ) -> None:
         super().__init__()
         height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        self.config = {
+        self.config: dict[str, Any] = {
             "input_size": (height, width),
             "cross_conv_hidden_channels": cross_conv_hidden_channels,
             "n_coupling_blocks": n_coupling_blocks,

@@ -1,0 +1,10 @@
+"""Run every benchmark, one process each."""
+
+import subprocess
+import sys
+
+BENCHMARKS = ("elpv_quality",)
+
+for name in BENCHMARKS:
+    print(f"\n== {name}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

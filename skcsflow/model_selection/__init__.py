@@ -1,0 +1,6 @@
+"""Cross-validation and scoring of anomaly detectors, for any of scikit-learn's outlier detectors."""
+
+from skcsflow.model_selection._scorers import anomaly_average_precision, anomaly_f1, anomaly_roc_auc
+from skcsflow.model_selection._split import OneClassKFold
+
+__all__ = ["OneClassKFold", "anomaly_average_precision", "anomaly_f1", "anomaly_roc_auc"]

@@ -1,0 +1,127 @@
+"""Which rows of a y are defects."""
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["check_labels", "is_defect", "show_labels"]
+
+
+def check_labels(y: ArrayLike | None) -> list[Any]:
+    """Read labels, as Python's own scalars.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, 1)
+        Labels of any type.
+
+    Returns
+    -------
+    list of length n
+        The labels.
+
+    Raises
+    ------
+    ValueError
+        Where y is None, empty or not one-dimensional, or lacks a label.
+    """
+    if y is None:
+        raise ValueError("y is None, but its labels are needed to tell normal rows from defects.")
+    values = np.asarray(y)
+    if values.ndim == 2 and values.shape[1] == 1:  # a data frame's column
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"y must have shape (n,), got shape {values.shape}.")
+    if len(values) == 0:
+        raise ValueError("y is empty.")
+    labels = [label.item() if isinstance(label, np.generic) else label for label in values.tolist()]
+    for row, label in enumerate(labels):
+        if _is_missing(label):
+            raise ValueError(f"y lacks a label: it is {label!r} at row {row}.")
+    return labels
+
+
+def is_defect(
+    y: ArrayLike | None, normal_label: Any = None, *, ones_are_normal: bool = True
+) -> NDArray[np.bool_]:
+    """Tell which rows are defects by their labels.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        With `normal_label=None`: +1 and -1 (-1 is a defect), 0 and 1 (1 is a defect), or
+        booleans (True is a defect). Else labels of any type.
+    normal_label : object, default=None
+        The label of normal rows; every other label is a defect.
+    ones_are_normal : bool, default=True
+        A y of nothing but the number 1 fits both +1/-1 and 0/1. True: it is read as +1,
+        all normal. False: it is an error.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+        True where the row is a defect.
+
+    Raises
+    ------
+    ValueError
+        Where y can't be read so.
+
+    Examples
+    --------
+    >>> from skcsflow.model_selection._labels import is_defect
+    >>> is_defect([1, -1, 1])
+    array([False,  True, False])
+    >>> is_defect([1, 0, 1])
+    array([ True, False,  True])
+    >>> is_defect(["good", "crack"], normal_label="good")
+    array([False,  True])
+    """
+    labels = check_labels(y)
+    if normal_label is not None:
+        if normal_label not in labels:
+            raise ValueError(
+                f"normal_label={normal_label!r} is not among the labels in y: {show_labels(labels)}."
+            )
+        return np.array([label != normal_label for label in labels], dtype=bool)
+    if not all(isinstance(label, Real) for label in labels):
+        raise _unknown_labels(labels)
+    distinct = set(labels)
+    if distinct == {1} and not all(isinstance(label, bool) for label in labels):
+        if not ones_are_normal:
+            raise ValueError(
+                f"y is ambiguous: all of its {len(labels)} labels are 1, which is normal among +1/-1 and a "
+                "defect among 0/1. It must hold both normal rows and defects to be scored."
+            )
+        return np.zeros(len(labels), dtype=bool)
+    if distinct <= {0, 1}:
+        return np.array(labels, dtype=bool)
+    if distinct <= {-1, 1}:
+        return np.array(labels) == -1
+    raise _unknown_labels(labels)
+
+
+def show_labels(labels: Iterable[Any], limit: int = 8) -> str:
+    """Show the distinct values among labels, as far as they fit in a message."""
+    distinct = list(dict.fromkeys(repr(label) for label in labels))
+    return ", ".join(distinct[:limit]) + (", ..." if len(distinct) > limit else "")
+
+
+def _unknown_labels(labels: list[Any]) -> ValueError:
+    return ValueError(
+        "The labels in y must be +1/-1 (-1 for a defect), 0/1 (1 for a defect) or booleans (True for a "
+        f"defect), got {show_labels(labels)}. Others can be turned into them, as in "
+        'np.where(y == "good", 1, -1); OneClassKFold also takes them with normal_label.'
+    )
+
+
+def _is_missing(label: Any) -> bool:
+    if label is None:
+        return True
+    try:
+        return bool(label != label)  # NaN, NaT
+    except TypeError:  # pandas.NA
+        return True
