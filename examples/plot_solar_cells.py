@@ -32,6 +32,7 @@ class Stopwatch:
         self.last = perf_counter()
 
     def lap(self, step):
+        """Print the time since the last step."""
         now = perf_counter()
         print(f"{step:<58}{now - self.last:7.1f} s")
         self.last = now

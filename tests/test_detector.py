@@ -144,7 +144,7 @@ def test_fit_parameter_out_of_range_raises_in_scikit_learns_words(make, grey_ima
 
 @pytest.mark.parametrize("weights", ["nowhere.pt", Path("nowhere.pt")])
 def test_fit_weights_at_no_file_raises_with_the_path(make, grey_images, weights):
-    with pytest.raises(FileNotFoundError, match="weights must be .* got 'nowhere.pt'"):
+    with pytest.raises(FileNotFoundError, match=r"weights must be .* got 'nowhere.pt'"):
         make(weights=weights).fit(grey_images)
 
 
@@ -158,7 +158,7 @@ def test_fit_weights_that_are_none_raise_with_the_path(make, grey_images, tmp_pa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", torch.device("cuda")])
 def test_fit_cuda_where_there_is_none_raises(make, grey_images, device):
-    with pytest.raises(ValueError, match="device='cuda.*' is not available"):
+    with pytest.raises(ValueError, match=r"device='cuda.*' is not available"):
         make(device=device).fit(grey_images)
 
 
@@ -301,7 +301,7 @@ def test_refit_on_another_kind_of_X_forgets_the_first(make, grey_images):
 @pytest.mark.parametrize("learning_rate", [10.0, 1e3, 1e6, 1e30])
 def test_fit_that_diverges_raises_with_learning_rate(make, grey_images, learning_rate, whiten):
     params = {**DIVERGING, "learning_rate": learning_rate, "whiten": whiten, "n_epochs": 4}
-    with pytest.raises(ValueError, match="Training diverged.*learning_rate=") as caught:
+    with pytest.raises(ValueError, match=r"Training diverged.*learning_rate=") as caught:
         make(**params).fit(grey_images)
     assert repr(learning_rate) in str(caught.value)
 
@@ -309,7 +309,7 @@ def test_fit_that_diverges_raises_with_learning_rate(make, grey_images, learning
 def test_fit_that_blows_up_to_finite_numbers_raises(make, grey_images):
     # One-cycle brings the rate down before anything overflows; the flow is spoilt all the same.
     params = {"learning_rate": 1.0, "max_grad_norm": None, "lr_schedule": "one_cycle", "n_epochs": 5}
-    with pytest.raises(ValueError, match="Training diverged.*learning_rate=1.0"):
+    with pytest.raises(ValueError, match=r"Training diverged.*learning_rate=1.0"):
         make(**params).fit(grey_images[:20])
 
 
