@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -484,6 +484,11 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
                     f"{self.model_.config[name]!r}, now it is {value!r}."
                 )
         return copy.deepcopy(self.model_), False  # the fitted one stays as it is should training fail
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]  # maps are float32 whatever X is
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
