@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image, ImageCms
+from sklearn.base import clone
 
 from skcsflow import CSFlowDetector
 from skcsflow._images import check_images, is_row_matrix, resize, resolve_image_shape
@@ -378,10 +379,8 @@ for _value in (np.nan, np.inf, -np.inf):
 
 
 @pytest.fixture(scope="module")
-def fitted_on_rows():
-    from conftest import TINY
-
-    return CSFlowDetector(**{**TINY, "n_epochs": 1}).fit(RNG.rand(3, 16))
+def fitted_on_rows(fitted):
+    return clone(fitted).set_params(n_epochs=1).fit(RNG.rand(3, 16))
 
 
 @pytest.mark.parametrize("kind", BAD_X)

@@ -1,50 +1,86 @@
-"""The direction of imports: a room knows the rooms below it, never those above."""
+"""One direction only: a room imports from rooms below it, never from above."""
 
 import ast
 from pathlib import Path
 
+import pytest
+
 import skcsflow
 
 ROOT = Path(skcsflow.__file__).parent
-BELOW = {
-    "_detector": {"_features", "_images", "_training", "_persistence", "_device", "nn"},
+BELOW = {  # what each room may import of the package
+    "_detector": {"_images", "_features", "_training", "_persistence", "_batches", "nn", "_device"},
     "_images": set(),
-    "_features": {"_batches", "_device", "nn"},
-    "_training": {"_device", "nn"},
+    "_features": {"_batches", "nn", "_device"},
+    "_training": {"nn", "_device"},
     "_persistence": {"nn"},
     "_batches": {"_device"},
-    "_device": set(),
     "nn": set(),
-    "datasets": set(),
-    "model_selection": set(),
+    "_device": set(),
+}
+FORBIDDEN = {  # packages that a room must do without
+    "nn": {"sklearn", "joblib", "PIL", "pandas", "polars", "matplotlib"},
+    "_device": {"sklearn", "joblib", "timm", "PIL"},
+    "_batches": {"sklearn", "timm", "PIL"},
+    "_training": {"sklearn", "joblib", "timm", "PIL"},
+    "_features": {"sklearn", "joblib", "timm", "PIL"},
+    "_images": {"sklearn", "timm"},
+    "_persistence": {"sklearn", "PIL"},
+    "_detector": {"timm", "PIL", "joblib"},
 }
 
 
-def rooms_imported_by(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        modules = []
-        if isinstance(node, ast.ImportFrom):
-            modules = [node.module]
-        elif isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        for module in modules:
-            package, _, rest = (module or "").partition(".")
-            if package == "skcsflow":
-                yield rest.split(".")[0]
+def imports(source, path):
+    """Names of all modules that a source imports, wherever in it."""
+    package = ["skcsflow", *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                module = ".".join([*package[: len(package) - node.level + 1], module]).rstrip(".")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def test_imports_point_downwards():
-    seen = set()
-    for path in sorted(ROOT.rglob("*.py")):
-        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        seen.add(room)
-        above = set(rooms_imported_by(path)) - BELOW[room] - {room}
-        assert not above, f"{path.relative_to(ROOT)} imports {above}"
-    assert seen == set(BELOW)
+def files(room):
+    return [ROOT / f"{room}.py"] if (ROOT / f"{room}.py").exists() else sorted((ROOT / room).rglob("*.py"))
 
 
-def test_nn_knows_nothing_of_scikit_learn():
-    for path in (ROOT / "nn").glob("*.py"):
-        assert "sklearn" not in path.read_text(), path.name
+def rooms_imported(room):
+    for path in files(room):
+        for name in imports(path.read_text(encoding="utf-8"), path):
+            parts = name.split(".")
+            if parts[0] == "skcsflow" and len(parts) > 1 and parts[1] != room:
+                yield parts[1]
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_room_imports_from_below_alone(room):
+    assert files(room)
+    assert set(rooms_imported(room)) <= BELOW[room]
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_room_does_without_packages_of_others(room):
+    packages = {name.split(".")[0] for path in files(room) for name in imports(path.read_text("utf-8"), path)}
+    assert not packages & FORBIDDEN[room]
+
+
+def test_rooms_that_stand_beside_are_imported_by_none():
+    beside = {p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    beside -= {*BELOW, "__init__"}
+    assert "datasets" in beside
+    for room in BELOW:
+        assert not set(rooms_imported(room)) & beside
+
+
+def test_datasets_stand_alone():
+    assert not set(rooms_imported("datasets"))
+
+
+def test_imports_are_found_in_every_form():
+    source = "import skcsflow.a\nfrom skcsflow import b\nfrom . import c\ndef f():\n    from .d.e import g\n"
+    found = set(imports(source, ROOT / "x.py"))
+    assert {"skcsflow.a", "skcsflow.b", "skcsflow.c", "skcsflow.d.e"} <= found

@@ -1,0 +1,176 @@
+"""The trainer alone: steps, clipping, schedules, history, divergence."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skcsflow._training import LR_SCHEDULES, FlowTrainer
+from skcsflow.nn import CrossScaleFlow, CSFlowLoss
+
+PARAMS = {
+    "n_epochs": 3,
+    "batch_size": 4,
+    "learning_rate": 1e-2,
+    "lr_schedule": "constant",
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "precision": "float32",
+    "seed": 0,
+}
+
+
+def make_flow():
+    generator = torch.Generator().manual_seed(0)
+    return CrossScaleFlow(6, n_coupling_blocks=2, cross_conv_hidden_channels=8, generator=generator)
+
+
+def make_features(n=10):
+    generator = torch.Generator().manual_seed(1)
+    return [0.3 * torch.randn(n, 6, s, s, generator=generator) for s in (4, 2, 1)]
+
+
+def train(features=None, **changes):
+    trainer, flow = FlowTrainer(**{**PARAMS, **changes}), make_flow()
+    assert trainer.train(flow, make_features() if features is None else features) is flow
+    return trainer, flow
+
+
+def weights(flow):
+    return torch.cat([p.detach().flatten() for p in flow.parameters()])
+
+
+@pytest.mark.parametrize("lr_schedule", LR_SCHEDULES)
+def test_train_lowers_the_loss_and_ends_in_eval_mode(lr_schedule):
+    trainer, flow = train(lr_schedule=lr_schedule, n_epochs=8)
+    loss = trainer.history["loss"]
+    assert loss[-1] < loss[0]
+    assert not flow.training
+
+
+def test_train_first_loss_is_that_of_the_flow_as_given():
+    # One step only: its loss is taken before it.
+    trainer, _ = train(n_epochs=1, batch_size=16)
+    expected = CSFlowLoss()(*make_flow()(make_features()))
+    assert trainer.history["loss"] == [pytest.approx(expected.item(), rel=1e-6)]
+
+
+def test_train_epoch_loss_weighs_every_image_alike():
+    trainer, _ = train(n_epochs=1, batch_size=4, learning_rate=1e-12)  # 4 + 4 + 2 images
+    expected = CSFlowLoss()(*make_flow()(make_features()))
+    assert trainer.history["loss"][0] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_train_one_step_is_adams():
+    _, flow = train(n_epochs=1, batch_size=16, weight_decay=0.1, max_grad_norm=None)
+    expected = make_flow()
+    optimizer = torch.optim.Adam(expected.parameters(), lr=1e-2, eps=1e-4, weight_decay=0.1)
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(0))
+    CSFlowLoss()(*expected([f[order] for f in make_features()])).backward()
+    optimizer.step()
+    torch.testing.assert_close(weights(flow), weights(expected), rtol=0, atol=1e-6)
+    assert not torch.equal(weights(flow), weights(make_flow()))
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1e-5])
+def test_train_gradients_are_cut_down_to_max_grad_norm(limit):
+    # The gradients of the last step are still there.
+    _, flow = train(max_grad_norm=limit, n_epochs=1)
+    norm = math.sqrt(sum(p.grad.square().sum().item() for p in flow.parameters()))
+    assert norm == pytest.approx(limit, rel=1e-2)
+    trainer, free = train(max_grad_norm=None, n_epochs=1)
+    assert trainer.history["grad_norm"][0] > 10 * limit
+    assert math.sqrt(sum(p.grad.square().sum().item() for p in free.parameters())) > 10 * limit
+
+
+def test_train_grad_norm_in_history_is_that_before_clipping():
+    limited, _ = train(max_grad_norm=1e-4, n_epochs=1, batch_size=16)
+    free, _ = train(max_grad_norm=None, n_epochs=1, batch_size=16)
+    assert limited.history["grad_norm"] == free.history["grad_norm"]
+
+
+def test_train_constant_rate_is_constant_and_one_cycle_rises_and_falls():
+    trainer, _ = train(n_epochs=10)
+    assert trainer.history["learning_rate"] == [1e-2] * 10
+    trainer, _ = train(n_epochs=10, lr_schedule="one_cycle")
+    rates = np.array(trainer.history["learning_rate"])
+    top = rates.argmax()
+    assert 0 < top < 5
+    assert rates[top] == pytest.approx(1e-2, rel=0.05)
+    assert (np.diff(rates[: top + 1]) > 0).all()
+    assert (np.diff(rates[top:]) < 0).all()
+    assert rates[-1] < 1e-5
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2])
+@pytest.mark.parametrize("lr_schedule", LR_SCHEDULES)
+def test_train_few_steps_move_the_weights(lr_schedule, n_epochs):
+    _, flow = train(n_epochs=n_epochs, batch_size=16, lr_schedule=lr_schedule)
+    assert (weights(flow) - weights(make_flow())).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_train_batch_larger_than_the_images_works(n):
+    trainer, _ = train(make_features(n), batch_size=100)
+    assert np.isfinite(trainer.history["loss"]).all()
+
+
+def test_train_history_has_one_number_per_epoch():
+    trainer, _ = train(n_epochs=4)
+    assert {name: len(values) for name, values in trainer.history.items()} == {
+        "loss": 4, "grad_norm": 4, "learning_rate": 4, "seconds": 4,
+    }  # fmt: skip
+
+
+def test_train_seed_decides_the_order_and_global_state_does_not():
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = weights(train(seed=5)[1])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(weights(train(seed=5)[1]), first)
+    assert not torch.equal(weights(train(seed=6)[1]), first)
+
+
+def test_train_features_and_their_whitening_are_left_alone():
+    features = make_features()
+    before = [f.clone() for f in features]
+    train(features)
+    assert all(torch.equal(f, b) for f, b in zip(features, before, strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_train_loss_that_is_not_finite_raises(value):
+    features = make_features()
+    features[1][3, 2] = value
+    with pytest.raises(
+        ValueError, match=r"Training diverged: loss .* in epoch 1\. Lower learning_rate=0\.01"
+    ):
+        train(features)
+
+
+@pytest.mark.parametrize("learning_rate", [1e3, 1e8])
+def test_train_rate_too_high_raises(learning_rate):
+    with pytest.raises(ValueError, match=r"Training diverged: .*learning_rate=.*max_grad_norm=None"):
+        train(learning_rate=learning_rate, max_grad_norm=None, n_epochs=10)
+
+
+def test_train_finite_loss_that_rose_by_much_raises():
+    # Whether the gradient overflows first or the last loss tells depends on the processor's last digits.
+    with pytest.raises(ValueError, match=r"Training diverged: loss \d"):
+        train(learning_rate=2.0, max_grad_norm=None)
+
+
+@pytest.mark.parametrize("repeat", range(3))
+def test_train_bfloat16_on_the_cpu_gives_finite_gradients(repeat):
+    # torch's own bfloat16 gradients of such small maps are NaN now and then.
+    trainer, _ = train(precision="bfloat16", n_epochs=10)
+    assert np.isfinite(trainer.history["grad_norm"]).all()
+
+
+def test_train_verbose_shows_epochs_and_loss(capfd):
+    train(verbose=0)
+    assert capfd.readouterr() == ("", "")
+    train(verbose=1)
+    assert "3/3" in capfd.readouterr().err
