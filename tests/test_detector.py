@@ -19,8 +19,8 @@ from skcsflow import PAPER_PARAMS, CSFlowDetector
 from skcsflow._images import check_images, resize
 
 
-@pytest.fixture(scope="module")
-def grey_images(grey_images):
+@pytest.fixture
+def images(grey_images):
     return grey_images[:20]
 
 
@@ -70,12 +70,12 @@ def test_constructor_stores_and_checks_nothing():
     assert all(getattr(detector, name) is value for name, value in given.items())
 
 
-def test_params_set_get_and_clone(make, grey_images):
+def test_params_set_get_and_clone(make, images):
     detector = make(clamp=2.0, input_size=(64, 32)).set_params(n_epochs=1)
     twin = clone(detector)
     assert twin.get_params() == detector.get_params()
     assert twin.get_params()["n_epochs"] == 1
-    detector.fit(grey_images[:4])
+    detector.fit(images[:4])
     assert not hasattr(clone(detector), "model_")
     assert detector.get_params() == twin.get_params()
 
@@ -130,55 +130,55 @@ BAD_PARAMS = [
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_PARAMS)
-def test_fit_bad_parameter_raises_with_its_name_and_value(make, grey_images, name, value):
+def test_fit_bad_parameter_raises_with_its_name_and_value(make, images, name, value):
     detector = make(**{name: value})
     with pytest.raises((ValueError, TypeError)) as caught:
-        detector.fit(grey_images[:4])
+        detector.fit(images[:4])
     assert name in str(caught.value)
     assert str(value) in str(caught.value)
     with pytest.raises(NotFittedError):
-        detector.predict(grey_images)
+        detector.predict(images)
 
 
-def test_fit_parameter_out_of_range_raises_in_scikit_learns_words(make, grey_images):
+def test_fit_parameter_out_of_range_raises_in_scikit_learns_words(make, images):
     with pytest.raises(
         InvalidParameterError, match="The 'n_epochs' parameter of CSFlowDetector must be an int"
     ):
-        make(n_epochs=0).fit(grey_images)
+        make(n_epochs=0).fit(images)
 
 
 @pytest.mark.parametrize("weights", ["nowhere.pt", Path("nowhere.pt")])
-def test_fit_weights_at_no_file_raises_with_the_path(make, grey_images, weights):
+def test_fit_weights_at_no_file_raises_with_the_path(make, images, weights):
     with pytest.raises(FileNotFoundError, match=r"weights must be .* got 'nowhere.pt'"):
-        make(weights=weights).fit(grey_images)
+        make(weights=weights).fit(images)
 
 
-def test_fit_weights_that_are_none_raise_with_the_path(make, grey_images, tmp_path):
+def test_fit_weights_that_are_none_raise_with_the_path(make, images, tmp_path):
     path = tmp_path / "weights.pt"
     path.write_bytes(b"no weights")
     with pytest.raises(ValueError, match=r"weights='.*weights\.pt' could not be read"):
-        make(weights=path).fit(grey_images)
+        make(weights=path).fit(images)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", torch.device("cuda")])
-def test_fit_cuda_where_there_is_none_raises(make, grey_images, device):
+def test_fit_cuda_where_there_is_none_raises(make, images, device):
     with pytest.raises(ValueError, match=r"device='cuda.*' is not available"):
-        make(device=device).fit(grey_images)
+        make(device=device).fit(images)
 
 
 @pytest.mark.parametrize("image_shape", [(5, 5), (48, 40, 3)])
-def test_fit_image_shape_that_does_not_fit_rows_raises(make, grey_images, image_shape):
+def test_fit_image_shape_that_does_not_fit_rows_raises(make, images, image_shape):
     with pytest.raises(ValueError, match=r"image_shape=.* elements, but the rows of X have 1920"):
-        make(image_shape=image_shape).fit(grey_images.reshape(20, -1))
+        make(image_shape=image_shape).fit(images.reshape(20, -1))
 
 
 # Fitting
 
 
-def test_fit_returns_self_with_fitted_attributes(make, grey_images):
+def test_fit_returns_self_with_fitted_attributes(make, images):
     detector = make()
-    assert detector.fit(grey_images[:4]) is detector
+    assert detector.fit(images[:4]) is detector
     assert isinstance(detector.offset_, float)
     assert detector.device_ == torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert detector.image_shape_ is None
@@ -187,9 +187,9 @@ def test_fit_returns_self_with_fitted_attributes(make, grey_images):
 
 
 @pytest.mark.parametrize("method", ["score_samples", "predict", "decision_function", "score", "transform"])
-def test_unfitted_raises(make, grey_images, method):
+def test_unfitted_raises(make, images, method):
     with pytest.raises(NotFittedError):
-        getattr(make(), method)(grey_images)
+        getattr(make(), method)(images)
 
 
 def test_unfitted_get_feature_names_out_raises(make):
@@ -197,8 +197,8 @@ def test_unfitted_get_feature_names_out_raises(make):
         make().get_feature_names_out()
 
 
-def test_fit_leaves_out_rows_that_y_labels_as_defects(make, grey_images):
-    X = grey_images[:12].copy()
+def test_fit_leaves_out_rows_that_y_labels_as_defects(make, images):
+    X = images[:12].copy()
     y = np.tile([1, -1, 1], 4)
     X[y == -1] = 255 - X[y == -1]
     expected = make().fit(X[y == 1])
@@ -229,24 +229,24 @@ def test_fit_leaves_out_rows_that_y_labels_as_defects(make, grey_images):
         [2.5] * 4,
     ],
 )
-def test_fit_any_other_y_is_ignored(make, grey_images, y):
-    X = grey_images[:4]
+def test_fit_any_other_y_is_ignored(make, images, y):
+    X = images[:4]
     np.testing.assert_array_equal(make().fit(X, y).score_samples(X), make().fit(X).score_samples(X))
 
 
-def test_fit_masks_as_y_are_ignored(make, grey_images):
-    X = grey_images[:4]
+def test_fit_masks_as_y_are_ignored(make, images):
+    X = images[:4]
     assert make().fit(X, X > 128).offset_ == make().fit(X).offset_
 
 
-def test_fit_y_of_wrong_length_raises(make, grey_images):
+def test_fit_y_of_wrong_length_raises(make, images):
     with pytest.raises(ValueError, match=r"X has 4 images, but y has shape \(3,\)"):
-        make().fit(grey_images[:4], [1, 1, -1])
+        make().fit(images[:4], [1, 1, -1])
 
 
-def test_fit_y_of_defects_alone_raises(make, grey_images):
+def test_fit_y_of_defects_alone_raises(make, images):
     with pytest.raises(ValueError, match="y labels every row -1"):
-        make().fit(grey_images[:4], [-1] * 4)
+        make().fit(images[:4], [-1] * 4)
 
 
 class Interrupting(os.PathLike):
@@ -259,8 +259,8 @@ DIVERGING = {"learning_rate": 1e6, "max_grad_norm": None, "lr_schedule": "consta
 
 @pytest.mark.parametrize("warm_start", [False, True])
 @pytest.mark.parametrize("cause", ["rows", "parameter", "image", "interrupt", "divergence", "y"])
-def test_refit_that_fails_leaves_the_fit_before(make, grey_images, cause, warm_start):
-    X = grey_images[:6]
+def test_refit_that_fails_leaves_the_fit_before(make, images, cause, warm_start):
+    X = images[:6]
     detector = make(warm_start=warm_start).fit(X)
     before, scores = dict(vars(detector)), detector.score_samples(X)
     params, bad, y = {}, X, None
@@ -284,19 +284,19 @@ def test_refit_that_fails_leaves_the_fit_before(make, grey_images, cause, warm_s
 
 
 @pytest.mark.parametrize("X", [np.full((4, 9), 1e300), [np.full((3, 3), np.nan)]], ids=["rows", "images"])
-def test_first_fit_that_fails_leaves_an_unfitted_detector(make, grey_images, X):
+def test_first_fit_that_fails_leaves_an_unfitted_detector(make, images, X):
     detector = make()
     with pytest.raises(ValueError, match="Input X contains"):
         detector.fit(X)
     with pytest.raises(NotFittedError):
-        detector.predict(grey_images)
+        detector.predict(images)
     assert vars(detector) == detector.get_params()
 
 
-def test_refit_on_another_kind_of_X_forgets_the_first(make, grey_images):
+def test_refit_on_another_kind_of_X_forgets_the_first(make, images):
     detector = make().fit(pd.DataFrame(np.random.RandomState(0).rand(4, 9)).add_prefix("p"))
     assert detector.image_shape_ == (3, 3)
-    detector.fit(grey_images[:4])
+    detector.fit(images[:4])
     assert detector.image_shape_ is None
     assert not hasattr(detector, "n_features_in_")
     assert not hasattr(detector, "feature_names_in_")
@@ -304,29 +304,29 @@ def test_refit_on_another_kind_of_X_forgets_the_first(make, grey_images):
 
 @pytest.mark.parametrize("whiten", [True, False])
 @pytest.mark.parametrize("learning_rate", [10.0, 1e3, 1e6, 1e30])
-def test_fit_that_diverges_raises_with_learning_rate(make, grey_images, learning_rate, whiten):
+def test_fit_that_diverges_raises_with_learning_rate(make, images, learning_rate, whiten):
     params = {**DIVERGING, "learning_rate": learning_rate, "whiten": whiten, "n_epochs": 4}
     with pytest.raises(ValueError, match=r"Training diverged.*learning_rate=") as caught:
-        make(**params).fit(grey_images)
+        make(**params).fit(images)
     assert repr(learning_rate) in str(caught.value)
 
 
-def test_fit_that_blows_up_to_finite_numbers_raises(make, grey_images):
+def test_fit_that_blows_up_to_finite_numbers_raises(make, images):
     # One-cycle brings the rate down before anything overflows; the flow is spoilt all the same.
     params = {"learning_rate": 1.0, "max_grad_norm": None, "lr_schedule": "one_cycle", "n_epochs": 5}
     with pytest.raises(ValueError, match=r"Training diverged.*learning_rate=1\.0"):
-        make(**params).fit(grey_images[:20])
+        make(**params).fit(images[:20])
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_fit_few_images_and_larger_batches_work(make, grey_images, n):
-    detector = make(batch_size=64).fit(grey_images[:n])
-    assert np.isfinite(detector.score_samples(grey_images)).all()
+def test_fit_few_images_and_larger_batches_work(make, images, n):
+    detector = make(batch_size=64).fit(images[:n])
+    assert np.isfinite(detector.score_samples(images)).all()
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2])
-def test_fit_one_step_per_epoch_trains(make, grey_images, n_epochs):
-    detector = make(n_epochs=n_epochs, batch_size=64).fit(grey_images)
+def test_fit_one_step_per_epoch_trains(make, images, n_epochs):
+    detector = make(n_epochs=n_epochs, batch_size=64).fit(images)
     assert all(
         (p != 0).all() for name, p in detector.model_.flow.named_parameters() if name.endswith("gamma")
     )
@@ -335,18 +335,18 @@ def test_fit_one_step_per_epoch_trains(make, grey_images, n_epochs):
 
 @pytest.mark.parametrize("whiten", [True, False])
 @pytest.mark.parametrize("value", [0, 77])
-def test_fit_constant_images_gives_finite_scores(make, grey_images, value, whiten):
+def test_fit_constant_images_gives_finite_scores(make, images, value, whiten):
     detector = make(whiten=whiten).fit(np.full((5, 20, 20), value, np.uint8))
-    assert np.isfinite(detector.score_samples(grey_images)).all()
+    assert np.isfinite(detector.score_samples(images)).all()
 
 
 @pytest.mark.parametrize("input_size", [32, 100, 320, (64, 160), [96, 33], np.int64(64)])
-def test_fit_any_input_size_works(make, grey_images, input_size):
-    detector = make(input_size=input_size, n_epochs=1).fit(grey_images[:3])
-    assert np.isfinite(detector.score_samples(grey_images[:5])).all()
-    assert detector.transform(grey_images[:2]).shape == (2, 48, 40)
+def test_fit_any_input_size_works(make, images, input_size):
+    detector = make(input_size=input_size, n_epochs=1).fit(images[:3])
+    assert np.isfinite(detector.score_samples(images[:5])).all()
+    assert detector.transform(images[:2]).shape == (2, 48, 40)
     size = (input_size, input_size) if np.ndim(input_size) == 0 else tuple(input_size)
-    assert detector.transform([grey_images[0], grey_images[1][:9]]).shape == (2, *size)
+    assert detector.transform([images[0], images[1][:9]]).shape == (2, *size)
 
 
 @pytest.mark.parametrize("num_channels", [1, 2, 4, 12])
@@ -359,24 +359,24 @@ def test_fit_other_channel_counts_work(make, num_channels):
         detector.predict(X[..., [0, 0, 0]])
 
 
-def test_whiten_off_has_no_whitening_layer(make, grey_images):
-    plain, whitened = (make(whiten=whiten).fit(grey_images[:4]) for whiten in (False, True))
+def test_whiten_off_has_no_whitening_layer(make, images):
+    plain, whitened = (make(whiten=whiten).fit(images[:4]) for whiten in (False, True))
     assert plain.model_.flow.whitening is None
     assert whitened.model_.flow.whitening is not None
-    assert (plain.score_samples(grey_images) != whitened.score_samples(grey_images)).all()
+    assert (plain.score_samples(images) != whitened.score_samples(images)).all()
 
 
-def test_warm_start_goes_on_with_the_same_weights(make, grey_images):
-    detector = make(warm_start=True, n_epochs=6, lr_schedule="constant").fit(grey_images)
+def test_warm_start_goes_on_with_the_same_weights(make, images):
+    detector = make(warm_start=True, n_epochs=6, lr_schedule="constant").fit(images)
     first = detector.history_["loss"]
-    scores = detector.score_samples(grey_images).mean()
-    detector.fit(grey_images)
+    scores = detector.score_samples(images).mean()
+    detector.fit(images)
     second = detector.history_["loss"]
     assert len(second) == 6
     assert second[0] < first[1] < first[0]
     assert second[-1] < first[-1]
-    assert detector.score_samples(grey_images).mean() != scores
-    fresh = detector.set_params(warm_start=False).fit(grey_images)
+    assert detector.score_samples(images).mean() != scores
+    fresh = detector.set_params(warm_start=False).fit(images)
     np.testing.assert_array_equal(fresh.history_["loss"], first)
 
 
@@ -384,24 +384,24 @@ def test_warm_start_goes_on_with_the_same_weights(make, grey_images):
     ("name", "value"),
     [("n_coupling_blocks", 3), ("input_size", 32), ("whiten", False), ("clamp", 1.0), ("num_channels", 1)],
 )
-def test_warm_start_incompatible_change_raises(make, grey_images, name, value):
-    detector = make(warm_start=True).fit(grey_images[:3]).set_params(**{name: value})
+def test_warm_start_incompatible_change_raises(make, images, name, value):
+    detector = make(warm_start=True).fit(images[:3]).set_params(**{name: value})
     with pytest.raises(ValueError, match=f"With warm_start=True, {name} can't change .* {value}"):
-        detector.fit(grey_images[:3])
+        detector.fit(images[:3])
 
 
 # Randomness
 
 
-def test_random_state_same_int_repeats_bits_and_another_differs(make, grey_images):
-    scores = [make(random_state=s).fit(grey_images[:9]).score_samples(grey_images) for s in (0, 0, 1)]
+def test_random_state_same_int_repeats_bits_and_another_differs(make, images):
+    scores = [make(random_state=s).fit(images[:9]).score_samples(images) for s in (0, 0, 1)]
     np.testing.assert_array_equal(scores[0], scores[1])
     assert (scores[0] != scores[2]).all()
 
 
-def test_random_state_instance_is_drawn_from(make, grey_images):
+def test_random_state_instance_is_drawn_from(make, images):
     def fit(random_state):
-        return make(random_state=random_state).fit(grey_images[:4]).score_samples(grey_images)
+        return make(random_state=random_state).fit(images[:4]).score_samples(images)
 
     shared = np.random.RandomState(3)
     first, second = fit(shared), fit(shared)
@@ -410,85 +410,85 @@ def test_random_state_instance_is_drawn_from(make, grey_images):
 
 
 @pytest.mark.parametrize("random_state", [0, None])
-def test_random_state_global_ones_are_left_alone(make, grey_images, random_state):
+def test_random_state_global_ones_are_left_alone(make, images, random_state):
     np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)
     numpy_before, torch_before = np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
-    detector = make(random_state=random_state).fit(grey_images[:4])
-    detector.transform(grey_images[:4])
+    detector = make(random_state=random_state).fit(images[:4])
+    detector.transform(images[:4])
     for before, after in zip(numpy_before, np.random.get_state(), strict=True):  # noqa: NPY002
         np.testing.assert_array_equal(before, after)
     assert torch.equal(torch_before, torch.random.get_rng_state())
 
 
-def test_random_state_none_differs_from_fit_to_fit(make, grey_images):
-    offsets = {make(random_state=None).fit(grey_images[:4]).offset_ for _ in range(2)}
+def test_random_state_none_differs_from_fit_to_fit(make, images):
+    offsets = {make(random_state=None).fit(images[:4]).offset_ for _ in range(2)}
     assert len(offsets) == 2
 
 
 # Scores
 
 
-def test_score_samples_equals_minus_mean_half_squares(fitted, grey_images):
-    z, _ = latent(fitted, grey_images)
-    scores = fitted.score_samples(grey_images)
+def test_score_samples_equals_minus_mean_half_squares(fitted, images):
+    z, _ = latent(fitted, images)
+    scores = fitted.score_samples(images)
     assert scores.dtype == np.float64
     assert scores.shape == (20,)
     np.testing.assert_allclose(scores, -(z**2 / 2).mean(dim=1), rtol=1e-5)
 
 
-def test_score_equals_mean_log_likelihood_per_dimension(fitted, grey_images):
-    z, log_det = latent(fitted, grey_images)
+def test_score_equals_mean_log_likelihood_per_dimension(fitted, images):
+    z, log_det = latent(fitted, images)
     log_likelihood = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(dim=1) + log_det
     expected = log_likelihood / z.shape[1]
-    score = fitted.score(grey_images)
+    score = fitted.score(images)
     assert isinstance(score, float)
     assert score == pytest.approx(expected.mean().item(), rel=1e-5)
     y = np.where(np.arange(20) < 10, -1, 1)
-    assert fitted.score(grey_images, y) == pytest.approx(expected[10:].mean().item(), rel=1e-5)
+    assert fitted.score(images, y) == pytest.approx(expected[10:].mean().item(), rel=1e-5)
 
 
-def test_score_is_minus_the_loss_and_the_normals_constant(fitted, grey_images, make):
+def test_score_is_minus_the_loss_and_the_normals_constant(fitted, images, make):
     # The last loss of a training without steps to speak of is the likelihood of what was trained on.
-    detector = make(learning_rate=1e-12, n_epochs=1).fit(grey_images)
+    detector = make(learning_rate=1e-12, n_epochs=1).fit(images)
     whitening = detector.model_.flow.whitening
-    z, _ = latent(detector, grey_images)
+    z, _ = latent(detector, images)
     positions = [4, 1, 1]
     log_det = sum(n * d for n, d in zip(positions, whitening.log_abs_det, strict=True)).item() / z.shape[1]
     expected = -detector.history_["loss"][0] + log_det - np.log(2 * np.pi) / 2
-    assert detector.score(grey_images) == pytest.approx(expected, rel=1e-4)
+    assert detector.score(images) == pytest.approx(expected, rel=1e-4)
 
 
-def test_decision_and_predict_follow_from_scores(fitted, grey_images):
-    scores = fitted.score_samples(grey_images)
-    decision = fitted.decision_function(grey_images)
+def test_decision_and_predict_follow_from_scores(fitted, images):
+    scores = fitted.score_samples(images)
+    decision = fitted.decision_function(images)
     np.testing.assert_array_equal(decision, scores - fitted.offset_)
-    predicted = fitted.predict(grey_images)
+    predicted = fitted.predict(images)
     np.testing.assert_array_equal(predicted, np.where(decision >= 0, 1, -1))
     assert predicted.dtype.kind == "i"
 
 
 @pytest.mark.parametrize("contamination", [0.05, 0.1, 0.25, 0.5])
-def test_contamination_is_the_share_flagged_in_training(make, grey_images, contamination):
-    detector = make(contamination=contamination, n_epochs=1).fit(grey_images)
-    scores = detector.score_samples(grey_images)
+def test_contamination_is_the_share_flagged_in_training(make, images, contamination):
+    detector = make(contamination=contamination, n_epochs=1).fit(images)
+    scores = detector.score_samples(images)
     assert detector.offset_ == np.percentile(scores, 100 * contamination)
-    assert (detector.predict(grey_images) == -1).sum() == round(20 * contamination)
-    np.testing.assert_array_equal(clone(detector).fit_predict(grey_images), detector.predict(grey_images))
+    assert (detector.predict(images) == -1).sum() == round(20 * contamination)
+    np.testing.assert_array_equal(clone(detector).fit_predict(images), detector.predict(images))
 
 
 @pytest.mark.parametrize(
     "changes", [{}, {"whiten": False}, {"precision": "float64"}, {"precision": "bfloat16"}]
 )
-def test_training_scores_are_the_same_bits_as_score_samples(make, grey_images, changes):
-    detector = make(contamination=0.5, input_size=(96, 70), **changes).fit(grey_images[:7])
-    assert detector.offset_ == np.median(detector.score_samples(grey_images[:7]))
+def test_training_scores_are_the_same_bits_as_score_samples(make, images, changes):
+    detector = make(contamination=0.5, input_size=(96, 70), **changes).fit(images[:7])
+    assert detector.offset_ == np.median(detector.score_samples(images[:7]))
 
 
 @pytest.mark.parametrize("changes", [{}, {"precision": "float64"}, {"precision": "bfloat16"}])
-def test_scores_do_not_depend_on_other_rows_or_threads(make, grey_images, changes):
-    detector = make(input_size=(96, 64), **changes).fit(grey_images[:8])
-    X = grey_images[:9]
+def test_scores_do_not_depend_on_other_rows_or_threads(make, images, changes):
+    detector = make(input_size=(96, 64), **changes).fit(images[:8])
+    X = images[:9]
     expected = detector.score_samples(X)
     order = np.random.RandomState(0).permutation(9)
     np.testing.assert_array_equal(detector.score_samples(X[order]), expected[order])
@@ -507,42 +507,42 @@ def test_scores_do_not_depend_on_other_rows_or_threads(make, grey_images, change
         torch.set_num_threads(threads)
 
 
-def test_fit_does_not_depend_on_n_jobs(make, grey_images):
-    scores = [make(n_jobs=n).fit(grey_images[:6]).score_samples(grey_images) for n in (1, 2, None)]
+def test_fit_does_not_depend_on_n_jobs(make, images):
+    scores = [make(n_jobs=n).fit(images[:6]).score_samples(images) for n in (1, 2, None)]
     np.testing.assert_array_equal(scores[1], scores[0])
     np.testing.assert_array_equal(scores[2], scores[0])
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-4), ("bfloat16", 5e-2)])
-def test_precision_gives_close_scores(make, grey_images, precision, tolerance):
-    expected = make().fit(grey_images)
-    detector = make(precision=precision).fit(grey_images)
-    scores = detector.score_samples(grey_images)
+def test_precision_gives_close_scores(make, images, precision, tolerance):
+    expected = make().fit(images)
+    detector = make(precision=precision).fit(images)
+    scores = detector.score_samples(images)
     assert scores.dtype == np.float64
-    np.testing.assert_allclose(scores, expected.score_samples(grey_images), rtol=tolerance)
-    assert (scores != expected.score_samples(grey_images)).any()
-    maps = detector.transform(grey_images)
+    np.testing.assert_allclose(scores, expected.score_samples(images), rtol=tolerance)
+    assert (scores != expected.score_samples(images)).any()
+    maps = detector.transform(images)
     assert maps.dtype == np.float32
     dtype = torch.float64 if precision == "float64" else torch.float32
     assert {p.dtype for p in detector.model_.parameters()} == {dtype}
 
 
-def test_scores_of_images_unlike_the_training_are_lower(make, grey_images):
-    detector = make(n_epochs=10).fit(grey_images[:15])
-    odd = 255 - np.sort(grey_images[15:], axis=1)
-    assert detector.score_samples(odd).max() < detector.score_samples(grey_images[15:]).min()
+def test_scores_of_images_unlike_the_training_are_lower(make, images):
+    detector = make(n_epochs=10).fit(images[:15])
+    odd = 255 - np.sort(images[15:], axis=1)
+    assert detector.score_samples(odd).max() < detector.score_samples(images[15:]).min()
 
 
 # Maps
 
 
-def test_transform_rows_gives_rows_with_names(make, grey_images):
-    rows = grey_images.reshape(20, -1)
+def test_transform_rows_gives_rows_with_names(make, images):
+    rows = images.reshape(20, -1)
     detector = make(image_shape=(48, 40)).fit(rows)
     maps = detector.transform(rows)
     assert maps.shape == (20, 48 * 40)
     assert maps.dtype == np.float32
-    np.testing.assert_array_equal(maps.reshape(-1, 48, 40), detector.transform(grey_images))
+    np.testing.assert_array_equal(maps.reshape(-1, 48, 40), detector.transform(images))
     names = detector.get_feature_names_out()
     assert len(names) == 48 * 40
     assert list(names[[0, 39, 40]]) == ["anomaly_0_0", "anomaly_0_39", "anomaly_1_0"]
@@ -562,20 +562,20 @@ def test_get_feature_names_out_after_images_raises(fitted):
         fitted.get_feature_names_out()
 
 
-def test_transform_images_of_one_size_gives_maps_of_it(fitted, grey_images):
-    maps = fitted.transform(grey_images)
+def test_transform_images_of_one_size_gives_maps_of_it(fitted, images):
+    maps = fitted.transform(images)
     assert maps.shape == (20, 48, 40)
     assert maps.dtype == np.float32
     assert (maps >= 0).all()
-    np.testing.assert_array_equal(fitted.transform(list(grey_images[:2])), maps[:2])
+    np.testing.assert_array_equal(fitted.transform(list(images[:2])), maps[:2])
 
 
-def test_transform_mixed_sizes_gives_maps_of_input_size(fitted, grey_images):
-    mixed = fitted.transform([grey_images[0], grey_images[1][:10]])
+def test_transform_mixed_sizes_gives_maps_of_input_size(fitted, images):
+    mixed = fitted.transform([images[0], images[1][:10]])
     assert mixed.shape == (2, 64, 64)
     with torch.no_grad():
-        images = check_images(grey_images[:1], 3)
-        expected = fitted.model_(resize(images[0], (64, 64))[None]).anomaly_map[0, 0]
+        image = check_images(images[:1], 3)[0]
+        expected = fitted.model_(resize(image, (64, 64))[None]).anomaly_map[0, 0]
     np.testing.assert_allclose(mixed[0], expected, rtol=1e-4)
 
 
@@ -599,16 +599,16 @@ def test_transform_is_higher_on_a_defect_than_elsewhere(make, map_mode):
 # Rows and images after fitting
 
 
-def test_one_grey_image_without_its_axis_raises(fitted, grey_images):
+def test_one_grey_image_without_its_axis_raises(fitted, images):
     # 48 rows of 40 numbers are a valid 2-D X; to score them as 48 strips would be silently wrong.
     with pytest.raises(ValueError, match=r"X has shape \(48, 40\).*X\[None\]"):
-        fitted.predict(grey_images[0])
+        fitted.predict(images[0])
 
 
-def test_rows_after_images_take_image_shape(make, grey_images):
-    detector = make(image_shape=(48, 40)).fit(grey_images[:5])
-    rows = grey_images.reshape(20, -1)
-    np.testing.assert_array_equal(detector.score_samples(rows), detector.score_samples(grey_images))
+def test_rows_after_images_take_image_shape(make, images):
+    detector = make(image_shape=(48, 40)).fit(images[:5])
+    rows = images.reshape(20, -1)
+    np.testing.assert_array_equal(detector.score_samples(rows), detector.score_samples(images))
     assert detector.transform(rows).shape == (20, 1920)
     with pytest.raises(
         ValueError, match=r"image_shape=\(48, 40\) has 1920 elements, but the rows of X have 49"
@@ -622,19 +622,19 @@ def test_rows_of_another_length_raise_in_scikit_learns_words(make, blobs):
         detector.predict(np.zeros((2, 9)))
 
 
-def test_set_params_after_fit_does_not_change_how_images_are_read(make, grey_images):
-    detector = make().fit(grey_images[:5])
-    expected = detector.score_samples(grey_images)
+def test_set_params_after_fit_does_not_change_how_images_are_read(make, images):
+    detector = make().fit(images[:5])
+    expected = detector.score_samples(images)
     detector.set_params(num_channels=1, input_size=32, image_shape=(3, 3), n_epochs=9)
-    np.testing.assert_array_equal(detector.score_samples(grey_images), expected)
+    np.testing.assert_array_equal(detector.score_samples(images), expected)
 
 
 # History and progress
 
 
 @pytest.mark.parametrize("lr_schedule", ["one_cycle", "constant"])
-def test_history_has_one_number_per_epoch(make, grey_images, lr_schedule):
-    detector = make(n_epochs=5, lr_schedule=lr_schedule, learning_rate=3e-3).fit(grey_images)
+def test_history_has_one_number_per_epoch(make, images, lr_schedule):
+    detector = make(n_epochs=5, lr_schedule=lr_schedule, learning_rate=3e-3).fit(images)
     history = detector.history_
     assert set(history) == {"loss", "grad_norm", "learning_rate", "seconds"}
     for name, values in history.items():
@@ -651,10 +651,10 @@ def test_history_has_one_number_per_epoch(make, grey_images, lr_schedule):
         assert history["learning_rate"][-1] < 1e-5
 
 
-def test_verbose_shows_progress_on_stderr_and_nothing_else_does(make, grey_images, capfd):
-    make(verbose=0).fit(grey_images[:3]).predict(grey_images[:3])
+def test_verbose_shows_progress_on_stderr_and_nothing_else_does(make, images, capfd):
+    make(verbose=0).fit(images[:3]).predict(images[:3])
     assert capfd.readouterr() == ("", "")
-    make(verbose=1).fit(grey_images[:3])
+    make(verbose=1).fit(images[:3])
     out, err = capfd.readouterr()
     assert out == ""
     assert "epoch" in err
@@ -664,24 +664,24 @@ def test_verbose_shows_progress_on_stderr_and_nothing_else_does(make, grey_image
 # In scikit-learn's company
 
 
-def test_grid_search_on_paths_with_labels_trains_without_defects(make, grey_images, tmp_path):
+def test_grid_search_on_paths_with_labels_trains_without_defects(make, images, tmp_path):
     from PIL import Image
 
     paths = [tmp_path / f"{i}.png" for i in range(12)]
-    for path, image in zip(paths, grey_images, strict=False):
+    for path, image in zip(paths, images, strict=False):
         Image.fromarray(image).save(path)
     y = np.tile([1, 1, -1], 4)
     X = pd.Series(paths, index=range(100, 112))
     search = GridSearchCV(make(n_epochs=1), {"clamp": [1.0, 3.0]}, cv=2, error_score="raise").fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    expected = make(n_epochs=1, **search.best_params_).fit(grey_images[:12][y == 1])
+    expected = make(n_epochs=1, **search.best_params_).fit(images[:12][y == 1])
     np.testing.assert_array_equal(search.best_estimator_.score_samples(X), expected.score_samples(X))
 
 
-def test_pipeline_passes_images_through(make, grey_images):
-    pipeline = make_pipeline(FunctionTransformer(lambda X: 255 - X), make(n_epochs=1)).fit(grey_images[:5])
-    expected = make(n_epochs=1).fit(255 - grey_images[:5]).predict(255 - grey_images)
-    np.testing.assert_array_equal(pipeline.predict(grey_images), expected)
+def test_pipeline_passes_images_through(make, images):
+    pipeline = make_pipeline(FunctionTransformer(lambda X: 255 - X), make(n_epochs=1)).fit(images[:5])
+    expected = make(n_epochs=1).fit(255 - images[:5]).predict(255 - images)
+    np.testing.assert_array_equal(pipeline.predict(images), expected)
 
 
 # On a GPU
@@ -689,20 +689,20 @@ def test_pipeline_passes_images_through(make, grey_images):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("whiten", [True, False])
-def test_gpu_gives_the_cpus_results(make, grey_images, whiten):
-    cpu, gpu = (make(device=d, whiten=whiten).fit(grey_images) for d in ("cpu", "cuda"))
+def test_gpu_gives_the_cpus_results(make, images, whiten):
+    cpu, gpu = (make(device=d, whiten=whiten).fit(images) for d in ("cpu", "cuda"))
     assert gpu.device_.type == "cuda"
     assert {p.device.type for p in gpu.model_.parameters()} == {"cuda"}
-    np.testing.assert_allclose(gpu.score_samples(grey_images), cpu.score_samples(grey_images), rtol=1e-4)
-    np.testing.assert_allclose(gpu.transform(grey_images), cpu.transform(grey_images), rtol=1e-3, atol=1e-4)
-    assert gpu.score(grey_images) == pytest.approx(cpu.score(grey_images), rel=1e-4)
+    np.testing.assert_allclose(gpu.score_samples(images), cpu.score_samples(images), rtol=1e-4)
+    np.testing.assert_allclose(gpu.transform(images), cpu.transform(images), rtol=1e-3, atol=1e-4)
+    assert gpu.score(images) == pytest.approx(cpu.score(images), rel=1e-4)
 
 
 @pytest.mark.gpu
-def test_gpu_repeats_bits_and_scores_rows_alone(make, grey_images):
-    first, second = (make(device="cuda").fit(grey_images).score_samples(grey_images) for _ in range(2))
+def test_gpu_repeats_bits_and_scores_rows_alone(make, images):
+    first, second = (make(device="cuda").fit(images).score_samples(images) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    detector = make(device="cuda", contamination=0.5).fit(grey_images[:19])
-    scores = detector.score_samples(grey_images[:19])
-    np.testing.assert_array_equal([detector.score_samples(x[None])[0] for x in grey_images[:19]], scores)
+    detector = make(device="cuda", contamination=0.5).fit(images[:19])
+    scores = detector.score_samples(images[:19])
+    np.testing.assert_array_equal([detector.score_samples(x[None])[0] for x in images[:19]], scores)
     assert detector.offset_ == np.median(scores)

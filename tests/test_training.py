@@ -162,11 +162,9 @@ def test_train_finite_loss_that_rose_by_much_raises():
         train(learning_rate=2.0, max_grad_norm=None)
 
 
-@pytest.mark.parametrize("repeat", range(3))
-def test_train_bfloat16_on_the_cpu_gives_finite_gradients(repeat):
+def test_train_bfloat16_on_the_cpu_is_float32():
     # torch's own bfloat16 gradients of such small maps are NaN now and then.
-    trainer, _ = train(precision="bfloat16", n_epochs=10)
-    assert np.isfinite(trainer.history["grad_norm"]).all()
+    assert torch.equal(weights(train(precision="bfloat16")[1]), weights(train()[1]))
 
 
 def test_train_verbose_shows_epochs_and_loss(capfd):
