@@ -112,14 +112,14 @@ class CrossScaleFlow(nn.Module):
             if isinstance(module, CrossScaleSubnet):
                 module.reset_parameters(generator)
 
-    def initialize_whitening(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.01) -> None:
+    def initialize_whitening(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.003) -> None:
         """Set the whitening layer from training features, see :meth:`ScaleWhitening.initialize`.
 
         Parameters
         ----------
         batches : iterable of sequences of n_scales Tensors of shape (B, channels, H_i, W_i)
             The training features.
-        shrinkage : float, default=0.01
+        shrinkage : float, default=0.003
             How far the covariance is shrunk towards the identity.
 
         Raises

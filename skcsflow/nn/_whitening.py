@@ -57,7 +57,7 @@ class ScaleWhitening(nn.Module):
         self.register_buffer("log_abs_det", torch.zeros(n_scales))
 
     @torch.no_grad()
-    def initialize(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.01) -> None:
+    def initialize(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.003) -> None:
         r"""Set mean and weight from feature maps.
 
         Parameters
@@ -65,7 +65,7 @@ class ScaleWhitening(nn.Module):
         batches : iterable of sequences of n_scales Tensors of shape (B, channels, H_i, W_i)
             The training features, in any number of batches. They are read once; the
             sums are kept in float64.
-        shrinkage : float, default=0.01
+        shrinkage : float, default=0.003
             :math:`\alpha`, from 0 (none) to 1 (scale each dimension alike).
 
         Raises
