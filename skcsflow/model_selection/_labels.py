@@ -10,13 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["check_labels", "is_defect", "show_labels"]
 
 
-def check_labels(y: ArrayLike | None) -> list[Any]:
+def check_labels(y: ArrayLike | None, name: str = "y") -> list[Any]:
     """Read labels, as Python's own scalars.
 
     Parameters
     ----------
     y : array-like of shape (n,) or (n, 1)
         Labels of any type.
+    name : str, default="y"
+        What messages call it.
 
     Returns
     -------
@@ -29,18 +31,18 @@ def check_labels(y: ArrayLike | None) -> list[Any]:
         Where y is None, empty or not one-dimensional, or lacks a label.
     """
     if y is None:
-        raise ValueError("y is None, but its labels are needed to tell normal rows from defects.")
+        raise ValueError(f"{name} is None, but its labels are needed.")
     values = np.asarray(y)
     if values.ndim == 2 and values.shape[1] == 1:  # a data frame's column
         values = values[:, 0]
     if values.ndim != 1:
-        raise ValueError(f"y must have shape (n,), got shape {values.shape}.")
+        raise ValueError(f"{name} must have shape (n,), got shape {values.shape}.")
     if len(values) == 0:
-        raise ValueError("y is empty.")
+        raise ValueError(f"{name} is empty.")
     labels = [label.item() if isinstance(label, np.generic) else label for label in values.tolist()]
     for row, label in enumerate(labels):
         if _is_missing(label):
-            raise ValueError(f"y lacks a label: it is {label!r} at row {row}.")
+            raise ValueError(f"{name} lacks a label: it is {label!r} at row {row}.")
     return labels
 
 
