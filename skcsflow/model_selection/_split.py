@@ -64,8 +64,13 @@ class OneClassKFold(BaseCrossValidator):
     +1/-1, `skcsflow.CSFlowDetector` leaves the defects out. Otherwise pass `refit=False`
     and fit on the normal rows.
 
-    `cross_val_predict` works with its default method, `predict`; scikit-learn knows
-    `"decision_function"` there for classifiers only.
+    Training folds hold one kind, for which scores such as the ROC AUC are undefined: the
+    training scores of `learning_curve` are NaN, with warnings, and so are those of
+    `HalvingGridSearchCV` unless `return_train_score=False`.
+
+    `cross_val_predict` works with y for its default method, `predict`. With y scikit-learn
+    knows `"decision_function"` there for classifiers only: pass the folds instead of y, see
+    the last example.
 
     Examples
     --------
@@ -80,13 +85,13 @@ class OneClassKFold(BaseCrossValidator):
 
     With a detector, and labels of another kind:
 
-    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn.svm import OneClassSVM
     >>> from sklearn.model_selection import cross_val_predict
     >>> X = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 7.0, 8.0, 9.0]).reshape(-1, 1)
     >>> y = ["good"] * 6 + ["crack", "crack", "hole"]
     >>> cv = OneClassKFold(n_splits=3, normal_label="good")
-    >>> forest = IsolationForest(n_estimators=10, random_state=0)
-    >>> scores = cross_val_predict(forest, X, cv=cv.split(X, y), method="decision_function")
+    >>> detector = OneClassSVM()
+    >>> scores = cross_val_predict(detector, X, cv=cv.split(X, y), method="decision_function")
     >>> bool(scores[:6].min() > scores[6:].max())
     True
     """
