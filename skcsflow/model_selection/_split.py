@@ -214,8 +214,8 @@ class OneClassKFold(BaseCrossValidator):
         if n_defects > 0 and without > 0:
             warnings.warn(
                 f"{without} of the n_splits={self.n_splits} test folds hold no defect, as y has {n_defects}"
-                f"{'' if n_defects < self.n_splits else ' in too few groups'}. Scores such as the ROC AUC are "
-                "undefined there.",
+                f"{'' if n_defects < self.n_splits else ' in groups that reach no more folds'}. "
+                "Scores such as the ROC AUC are undefined there.",
                 UserWarning,
                 stacklevel=3,
             )
