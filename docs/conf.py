@@ -23,7 +23,12 @@ smartquotes = False  # default="auto" is code
 # The reference: one generated page per public name, with the methods that the class itself defines. What it
 # inherits from scikit-learn or torch is described there.
 autosummary_generate = True
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    # scikit-learn writes these methods, and refers to its own pages in them.
+    "exclude-members": "set_split_request",
+}
 autodoc_typehints = "none"  # the docstrings say more
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
