@@ -31,7 +31,7 @@ def as_kinds(images, folder):
     arrays = np.empty(len(images), dtype=object)
     arrays[:] = list(images)
     names = [str(p) for p in paths]
-    return {
+    kinds = {
         "array": images,
         "fortran": np.asfortranarray(images),
         "tensor": tensor,
@@ -45,7 +45,6 @@ def as_kinds(images, folder):
         "Path": paths,
         "str": names,
         "str array": np.array(names),
-        "string dtype": np.array(names, dtype=np.dtypes.StringDType()),
         "Series": pd.Series(names, index=list("edcba")),
         "Series of objects": pd.Series(paths, index=[7, 7, 0, -1, 2]),
         "Series of arrays": pd.Series(list(images)),
@@ -56,6 +55,9 @@ def as_kinds(images, folder):
         "DataFrame of images": pd.DataFrame({"image": [Image.fromarray(i) for i in images]}),
         "polars DataFrame": pl.DataFrame({"path": names}),
     }
+    if hasattr(np.dtypes, "StringDType"):  # numpy 2
+        kinds["string dtype"] = np.array(names, dtype=np.dtypes.StringDType())
+    return kinds
 
 
 @pytest.mark.parametrize("images", [COLOUR, GREY], ids=["colour", "grey"])
@@ -192,8 +194,12 @@ def test_images_file_kinds_are_read(tmp_path):
 def test_images_16_bit_grey_file_equals_its_array(tmp_path, suffix):
     array = RNG.randint(0, 2**16, size=(24, 30)).astype(np.uint16)
     array[0, :2] = 0, 2**16 - 1
-    Image.fromarray(array).save(tmp_path / f"grey.{suffix}")
-    assert torch.equal(read(tmp_path / f"grey.{suffix}", 1), read(array, 1))
+    path = tmp_path / f"grey.{suffix}"
+    if suffix == "pgm":  # written by hand: older Pillows read it, but don't write it
+        path.write_bytes(b"P5 30 24 65535\n" + array.astype(">u2").tobytes())
+    else:
+        Image.fromarray(array).save(path)
+    assert torch.equal(read(path, 1), read(array, 1))
     assert read(array, 1).max() == 1
 
 
