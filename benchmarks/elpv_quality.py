@@ -31,7 +31,7 @@ def pooled_features(detector: CSFlowDetector, images: np.ndarray) -> np.ndarray:
         precision=detector.precision,
         n_jobs=detector.n_jobs,
     )
-    return np.stack([torch.cat([m.mean(dim=(1, 2)) for m in maps]).numpy() for maps in items])
+    return np.stack([torch.cat([m.mean(dim=(1, 2)) for m in item.maps]).numpy() for item in items])
 
 
 def run_seed(seed: int) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Networks applied to many items so that no result depends on the others."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, islice, repeat
+from itertools import islice, repeat
 from typing import TypeVar
 
 import joblib
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skcsflow._device import repeatable
 
-__all__ = ["map_items"]
+__all__ = ["apply_to_batch", "map_items"]
 
 CUDA_BATCH_SIZE = 16
 """Items that go through a network together on a GPU; always that many."""
@@ -21,25 +21,27 @@ R = TypeVar("R")
 
 
 def map_items(
-    function: Callable[[list[Tensor]], list[Tensor]],
-    read: Callable[[int], list[Tensor]],
+    read: Callable[[int], T],
+    compute: Callable[[list[T]], list[R]],
     n_items: int,
     device: torch.device,
     n_jobs: int | None,
-) -> Iterator[list[Tensor]]:
-    """Read items and apply a function of batches to them.
+) -> Iterator[R]:
+    """Read items and compute a result for each.
 
     Which kernels run, and so the last digits of a result, depend on the shape of a
-    batch and on the number of threads. On the CPU each item therefore is a batch of its
-    own on one core, several at a time, which for the small networks of a laptop is no
-    slower. On a GPU all batches have one size, the last one being filled up.
+    batch and on the number of threads. On the CPU each item therefore is computed by
+    itself on one core, several at a time, which for the small networks of a laptop is
+    no slower. On a GPU items are computed up to 16 at a time; :func:`apply_to_batch`
+    then gives all batches that size.
 
     Parameters
     ----------
-    function : callable
-        Takes and returns a list of Tensors of shape (batch size, ...), on `device`.
     read : callable
-        Gives the tensors of item `i`, without the batch's axis.
+        Gives item `i`. Runs in several threads.
+    compute : callable
+        Takes a list of items, gives a list of their results. On the CPU runs in several
+        threads and is given one item at a time.
     n_items : int
         Number of items.
     device : torch.device
@@ -50,44 +52,62 @@ def map_items(
 
     Yields
     ------
-    list of Tensors
-        Result for each item in turn, without the batch's axis. It depends on nothing
-        but the item.
+    object
+        Result for each item in turn.
     """
     if device.type == "cpu":
+        yield from _map_on_cores(lambda i: compute([read(i)])[0], range(n_items), n_jobs)
+        return
+    items = _map_on_cores(read, range(n_items), n_jobs)
+    while batch := list(islice(items, CUDA_BATCH_SIZE)):
+        with torch.inference_mode(), repeatable(device):  # not over the yield: the caller must not be in it
+            results = compute(batch)
+        yield from results
 
-        def run(i: int) -> list[Tensor]:
-            return [r[0] for r in function([t[None] for t in read(i)])]
 
-        yield from _map_on_cores(run, range(n_items), n_jobs)
-    else:
-        items = _map_on_cores(read, range(n_items), n_jobs)
-        yield from _map_batches(function, items, CUDA_BATCH_SIZE, device)
-
-
-def _map_batches(
+def apply_to_batch(
     function: Callable[[list[Tensor]], list[Tensor]],
-    items: Iterable[list[Tensor]],
-    batch_size: int,
+    items: Sequence[Sequence[Tensor]],
     device: torch.device,
-) -> Iterator[list[Tensor]]:
-    iterator = iter(items)
-    with torch.inference_mode(), repeatable(device):
-        while batch := list(islice(iterator, batch_size)):
-            filled = islice(chain(batch, repeat(batch[-1])), batch_size)
-            results = function([torch.stack(t).to(device) for t in zip(*filled, strict=True)])
-            for k in range(len(batch)):
-                yield [r[k] for r in results]
+    size: int | None = None,
+) -> list[list[Tensor]]:
+    """Apply a function of batches to items, in a batch whose size is always the same.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and returns a list of Tensors of shape (batch size, ...), on `device`.
+    items : sequence of sequences of Tensors
+        The tensors of each item, without the batch's axis; at most `size` of them.
+    device : torch.device
+        Where to compute.
+    size : int or None, default=None
+        Size of the batch, which is filled up with copies of the last item. None: 1 on
+        the CPU, 16 on a GPU.
+
+    Returns
+    -------
+    list of lists of Tensors
+        Result for each item, without the batch's axis. It depends on nothing but the
+        item.
+    """
+    if size is None:
+        size = 1 if device.type == "cpu" else CUDA_BATCH_SIZE
+    if len(items) > size:
+        raise ValueError(f"A batch holds at most {size} items here, got {len(items)}.")
+    filled = [*items, *repeat(items[-1], size - len(items))]
+    results = function([torch.stack(tensors).to(device) for tensors in zip(*filled, strict=True)])
+    return [[r[k] for r in results] for k in range(len(items))]
 
 
-def _map_on_cores(function: Callable[[T], R], items: Iterable[T], n_jobs: int | None) -> Iterator[R]:
+def _map_on_cores(function: Callable[[int], R], items: Iterable[int], n_jobs: int | None) -> Iterator[R]:
     """Apply a function to items in threads that keep to one core each; results in order."""
     intra_op_threads = torch.get_num_threads()
     n_threads = intra_op_threads if n_jobs is None else n_jobs
     if n_threads < 0:
         n_threads = max(1, joblib.cpu_count() + 1 + n_threads)
 
-    def run(item: T) -> R:
+    def run(item: int) -> R:
         with torch.inference_mode():
             return function(item)
 

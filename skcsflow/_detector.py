@@ -10,11 +10,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skcsflow._cache import open_cache
 from skcsflow._device import PRECISIONS, parameter_dtype, resolve_device
-from skcsflow._features import ImageScores, extract_features, score_features, score_images
+from skcsflow._features import ImageScores, collect_features, extract_features, score_features, score_images
 from skcsflow._images import ImageCollection, check_images, is_row_matrix, resolve_image_shape
 from skcsflow._persistence import pack_model, place_model, unpack_model
 from skcsflow._training import LR_SCHEDULES, FlowTrainer
@@ -92,8 +93,12 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     image_shape : tuple of int (H, W) or (H, W, C), default=None
         Shape of the images in the rows of a 2-D X. None: a square grey image where the
         rows' length is a square number, and a strip one pixel high otherwise.
-    memory : None, default=None
-        Reserved for a cache of features.
+    memory : None, path or joblib.Memory, default=None
+        Where features of images are kept between calls, fits, processes and sessions:
+        nowhere, in a folder, or in a :class:`joblib.Memory`, as in scikit-learn's
+        Pipeline. Every image that is fitted on or scored is kept, and found again
+        by its content, whatever call, fold or order it comes in. See
+        :func:`feature_cache_info`.
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` takes CUDA where there is one, else the CPU.
     precision : {"float32", "float64", "bfloat16"}, default="float32"
@@ -163,7 +168,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "map_mode": [StrOptions({str(mode) for mode in AnomalyMapMode})],
         "image_shape": [tuple, list, None],
-        "memory": [None],
+        "memory": [None, str, os.PathLike, HasMethods(["cache"])],
         "device": [str, torch.device],
         "precision": [StrOptions(set(PRECISIONS))],
         "n_jobs": [
@@ -198,7 +203,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         contamination: float = 0.01,
         map_mode: str = "all",
         image_shape: tuple[int, ...] | None = None,
-        memory: None = None,
+        memory: Any = None,
         device: str | torch.device = "auto",
         precision: str = "float32",
         n_jobs: int | None = None,
@@ -281,9 +286,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         model, is_new = self._make_model(size, model_seed)
         model = place_model(model, device, parameter_dtype(self.precision))
         computing: dict[str, Any] = {"precision": self.precision, "n_jobs": self.n_jobs}
-        per_image = list(extract_features(model, images, rows, **computing))
-        features = [torch.stack(maps) for maps in zip(*per_image, strict=True)]
-        del per_image
+        items = extract_features(model, images, rows, cache=open_cache(self.memory), **computing)
+        features = collect_features(items, len(rows), device)
         if is_new and self.whiten:
             model.flow.initialize_whitening([features])
         trainer = FlowTrainer(
@@ -424,7 +428,10 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     def _score_images(self, X: Any) -> list[ImageScores]:
         check_is_fitted(self)
         images = self._check_X(X, reset=False)
-        return list(score_images(self.model_, images, precision=self.precision, n_jobs=self.n_jobs))
+        cache = open_cache(self.memory)
+        return list(
+            score_images(self.model_, images, precision=self.precision, n_jobs=self.n_jobs, cache=cache)
+        )
 
     def _check_size(self) -> tuple[int, int]:
         given: Any = self.input_size

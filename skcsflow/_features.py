@@ -1,19 +1,22 @@
 """Images -> feature maps -> scores and maps, each image for itself."""
 
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import PIL
+import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skcsflow._batches import map_items
+from skcsflow._batches import apply_to_batch, map_items
+from skcsflow._cache import CachedFeatures, FeatureCache
 from skcsflow._device import autocast
 from skcsflow.nn import CSFlowModel, anomaly_score
 
-__all__ = ["ImageScores", "extract_features", "score_features", "score_images"]
-
+__all__ = ["ImageScores", "collect_features", "extract_features", "score_features", "score_images"]
 
 _TOO_LARGE = (
     "Input X contains values too large: the {what} of X[{row}] would not be finite. "
@@ -28,6 +31,10 @@ class ImageSource(Protocol):
 
     def read(self, i: int, size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
         """Image `i` at a size and of a type; and the size that it had."""
+        ...
+
+    def digest(self, i: int) -> bytes:
+        """Digest of all in image `i` that `read` depends on."""
         ...
 
 
@@ -52,6 +59,24 @@ class ImageScores(NamedTuple):
     size: tuple[int, int]
 
 
+class ImageFeatures(NamedTuple):
+    """Feature maps of one image.
+
+    Attributes
+    ----------
+    row : int
+        Which image.
+    maps : list of Tensors of shape (channels, H_s, W_s)
+        Feature maps, one per scale, contiguous; on the model's device or the CPU.
+    size : tuple of int (H, W)
+        Size that the image came in.
+    """
+
+    row: int
+    maps: list[Tensor]
+    size: tuple[int, int]
+
+
 def extract_features(
     model: CSFlowModel,
     images: ImageSource,
@@ -59,7 +84,8 @@ def extract_features(
     *,
     precision: str,
     n_jobs: int | None,
-) -> Iterator[list[Tensor]]:
+    cache: FeatureCache | None = None,
+) -> Iterator[ImageFeatures]:
     """Read, resize and run images through the backbone.
 
     Parameters
@@ -74,38 +100,74 @@ def extract_features(
         Precision to compute in.
     n_jobs : int or None
         Number of threads, see :func:`~skcsflow._batches.map_items`.
+    cache : FeatureCache or None, default=None
+        Where features are looked up, and kept. They are the same bits with and without.
 
     Yields
     ------
-    list of Tensors of shape (channels, H_s, W_s)
-        Feature maps of each image in turn, one per scale, on the model's device.
+    ImageFeatures
+        Of each image in turn.
     """
-    reader = _Reader(model, images, rows)
-    results = map_items(
-        lambda batch: _extract(model, batch[0], precision), reader, len(rows), reader.device, n_jobs
+    extractor = _Extractor(model, images, precision, cache)
+    yield from map_items(
+        lambda i: extractor.prepare(rows[i]), extractor.finish, len(rows), extractor.device, n_jobs
     )
-    for row, features in zip(rows, results, strict=True):
-        if not all(f.isfinite().all() for f in features):
-            raise ValueError(_TOO_LARGE.format(what="features", row=row))
-        yield features
+
+
+def collect_features(items: Iterator[ImageFeatures], n_images: int, device: torch.device) -> list[Tensor]:
+    """Gather the features of images for training.
+
+    Parameters
+    ----------
+    items : iterator of ImageFeatures
+        What :func:`extract_features` yields.
+    n_images : int
+        How many that is.
+    device : torch.device
+        Where they go.
+
+    Returns
+    -------
+    list of Tensors of shape (n_images, channels, H_s, W_s)
+        One per scale, channels last in memory.
+    """
+    collected: list[Tensor] = []
+    for i, item in enumerate(items):
+        if not collected:
+            collected = [
+                torch.empty(
+                    (n_images, *m.shape), dtype=m.dtype, device=device, memory_format=torch.channels_last
+                )
+                for m in item.maps
+            ]
+        for of_scale, m in zip(collected, item.maps, strict=True):
+            of_scale[i] = m
+    return collected
 
 
 def score_images(
-    model: CSFlowModel, images: ImageSource, *, precision: str, n_jobs: int | None
+    model: CSFlowModel,
+    images: ImageSource,
+    *,
+    precision: str,
+    n_jobs: int | None,
+    cache: FeatureCache | None = None,
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
-    reader = _Reader(model, images, np.arange(len(images)))
+    extractor = _Extractor(model, images, precision, cache)
 
-    def function(batch: list[Tensor]) -> list[Tensor]:
-        return _score(model, _extract(model, batch[0], precision), precision)
+    def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
+        features = extractor.finish(pending)
+        scored = apply_to_batch(
+            lambda batch: _score(model, batch, precision), [f.maps for f in features], extractor.device
+        )
+        return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
-    results = map_items(function, reader, len(images), reader.device, n_jobs)
-    for i, (score, log_likelihood, *scale_maps) in enumerate(results):
+    results = map_items(extractor.prepare, compute, len(images), extractor.device, n_jobs)
+    for i, ((score, log_likelihood, *scale_maps), size) in enumerate(results):
         if not (score.isfinite() and log_likelihood.isfinite()):
             raise ValueError(_TOO_LARGE.format(what="score", row=i))
-        yield ImageScores(
-            score.item(), log_likelihood.item(), [m.cpu() for m in scale_maps], reader.sizes.pop(i)
-        )
+        yield ImageScores(score.item(), log_likelihood.item(), [m.cpu() for m in scale_maps], size)
 
 
 def score_features(
@@ -118,7 +180,7 @@ def score_features(
     model : CSFlowModel
         The model.
     features : sequence of Tensors of shape (n, channels, H_s, W_s)
-        Feature maps as :func:`extract_features` gives them.
+        Feature maps as :func:`collect_features` gives them.
     precision, n_jobs
         As in :func:`extract_features`.
 
@@ -127,36 +189,109 @@ def score_features(
     ndarray of shape (n,)
         The same bits as :func:`score_images` gives for the images.
     """
+    device = features[0].device
     results = map_items(
-        lambda batch: _score(model, batch, precision)[:1],
         lambda i: [f[i] for f in features],
+        lambda items: apply_to_batch(lambda batch: _score(model, batch, precision)[:1], items, device),
         len(features[0]),
-        features[0].device,
+        device,
         n_jobs,
     )
     return np.array([score.item() for (score,) in results])
 
 
-class _Reader:
-    """Reads an image as the model takes it, and remembers the size that it had."""
+class _Pending(NamedTuple):
+    """An image on its way: either its features were in the cache, or the image has been read."""
 
-    def __init__(self, model: CSFlowModel, images: ImageSource, rows: NDArray[np.int64]) -> None:
+    row: int
+    key: str
+    cached: CachedFeatures | None
+    image: Tensor | None
+    size: tuple[int, int]
+
+
+class _Extractor:
+    """Extracts features of images, or finds them in the cache."""
+
+    def __init__(
+        self, model: CSFlowModel, images: ImageSource, precision: str, cache: FeatureCache | None
+    ) -> None:
+        self.model = model
         self.images = images
-        self.rows = rows
+        self.precision = precision
+        self.cache = cache
         self.input_size = model.anomaly_map_generator.input_dims[1:]
         self.dtype = model.feature_extractor.mean.dtype
         self.device = model.feature_extractor.mean.device
-        self.sizes: dict[int, tuple[int, int]] = {}
+        self.context = b"" if cache is None else self._context()
 
-    def __call__(self, i: int) -> list[Tensor]:
-        image, self.sizes[i] = self.images.read(self.rows[i], self.input_size, self.dtype)
-        return [image]
+    def _context(self) -> bytes:
+        """All that features depend on beside the image."""
+        device = self.device.type
+        if device == "cuda":
+            device = torch.cuda.get_device_name(self.device)
+        versions = (torch.__version__, timm.__version__, PIL.__version__)
+        parts = (
+            self.model.feature_extractor.fingerprint(),
+            self.input_size,
+            self.precision,
+            device,
+            versions,
+        )
+        return repr(parts).encode()
+
+    def prepare(self, row: int) -> _Pending:
+        """Look an image's features up, or read the image; for several threads at a time."""
+        row = int(row)
+        key = ""
+        if self.cache is not None:
+            key = blake2b(self.context + self.images.digest(row), digest_size=16).hexdigest()
+            if (cached := self.cache.get(key)) is not None:
+                return _Pending(row, key, cached, None, cached.size)
+        image, size = self.images.read(row, self.input_size, self.dtype)
+        return _Pending(row, key, None, image, size)
+
+    def finish(self, pending: list[_Pending]) -> list[ImageFeatures]:
+        """Extract the features that weren't found; for at most a batch of images at a time."""
+        todo = [p for p in pending if p.cached is None]
+        extract = self._extract if self.cache is None else self._extract_and_keep
+        new = iter(extract(todo) if todo else [])
+        return [
+            ImageFeatures(p.row, next(new) if p.cached is None else _tensors(p.cached), p.size)
+            for p in pending
+        ]
+
+    def _extract_and_keep(self, pending: list[_Pending]) -> list[list[Tensor]]:
+        assert self.cache is not None
+
+        def compute(missing: list[int]) -> list[CachedFeatures]:
+            chosen = [pending[i] for i in missing]
+            return [
+                CachedFeatures([m.cpu().numpy() for m in maps], p.size)
+                for p, maps in zip(chosen, self._extract(chosen), strict=True)
+            ]
+
+        return [_tensors(entry) for entry in self.cache.get_or_compute([p.key for p in pending], compute)]
+
+    def _extract(self, pending: list[_Pending]) -> list[list[Tensor]]:
+        extracted = apply_to_batch(
+            self._run, [[p.image] for p in pending if p.image is not None], self.device
+        )
+        for p, maps in zip(pending, extracted, strict=True):
+            if not all(m.isfinite().all() for m in maps):
+                raise ValueError(_TOO_LARGE.format(what="features", row=p.row))
+        return extracted
+
+    def _run(self, batch: list[Tensor]) -> list[Tensor]:
+        (images,) = batch
+        with autocast(images.device, self.precision):
+            features = self.model.feature_extractor(images.contiguous(memory_format=torch.channels_last))
+        return [f.to(images.dtype).contiguous() for f in features]
 
 
-def _extract(model: CSFlowModel, batch: Tensor, precision: str) -> list[Tensor]:
-    with autocast(batch.device, precision):
-        features = model.feature_extractor(batch.contiguous(memory_format=torch.channels_last))
-    return [f.to(batch.dtype) for f in features]
+def _tensors(entry: CachedFeatures) -> list[Tensor]:
+    # With Memory(mmap_mode="r") arrays are read-only, which torch doesn't take.
+    return [torch.from_numpy(m if m.flags.writeable else m.copy()) for m in entry.maps]
 
 
 def _score(model: CSFlowModel, features: Sequence[Tensor], precision: str) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Sequence
+from hashlib import blake2b
 from math import isqrt, prod
 from pathlib import Path
 from typing import Any
@@ -52,21 +53,7 @@ class ImageCollection(Sequence[Tensor]):
 
     def __getitem__(self, i: Any) -> Any:
         """Image `i` as a Tensor of shape (num_channels, H, W), floating, from 0 to 1."""
-        item = self.items[i]
-        name = f"X[{i}]"
-        try:
-            if isinstance(item, (str, os.PathLike)):
-                name = f"X[{i}] ({os.fspath(item)!r})"
-                item = _read_file(Path(item), self.num_channels)
-            elif isinstance(item, Image.Image):
-                # Opening is lazy, and one image may be in X twice: two threads must not load it at once.
-                with _LOADING:
-                    item = ImageOps.exif_transpose(item)
-                item = _from_pil(item, self.num_channels)
-        except FileNotFoundError as error:
-            raise ValueError(f"{name}: there is no such file.") from error
-        except Exception as error:  # decoders raise all kinds on files that are not what they seem
-            raise ValueError(f"{name} could not be read as an image: {error}") from error
+        item, name = self._load(i)
         if not isinstance(item, Tensor):
             item = np.asarray(item)
             if self.row_shape is not None:
@@ -86,6 +73,46 @@ class ImageCollection(Sequence[Tensor]):
         if not torch.isfinite(image).all():
             raise ValueError(f"Input X contains NaN or infinity: {name} does.")
         return image
+
+    def _load(self, i: Any) -> tuple[Any, str]:
+        """Item `i`, as an array if it was a path or a PIL image; and what to call it in messages."""
+        item = self.items[i]
+        name = f"X[{i}]"
+        if not isinstance(item, (str, os.PathLike, Image.Image)):
+            return item, name
+        try:
+            if isinstance(item, Image.Image):
+                # Opening is lazy, and one image may be in X twice: two threads must not load it at once.
+                with _LOADING:
+                    item = ImageOps.exif_transpose(item)
+                return _from_pil(item, self.num_channels), name
+            name = f"X[{i}] ({os.fspath(item)!r})"
+            return _read_file(Path(item), self.num_channels), name
+        except FileNotFoundError as error:
+            raise ValueError(f"{name}: there is no such file.") from error
+        except Exception as error:  # decoders raise all kinds on files that are not what they seem
+            raise ValueError(f"{name} could not be read as an image: {error}") from error
+
+    def digest(self, i: int) -> bytes:
+        """Digest of all that :meth:`read` makes image `i` of, size and dtype apart: of a file, its bytes."""
+        item = self.items[i]
+        how: list[Any] = [self.num_channels, self.channels_first, self.row_shape]
+        if isinstance(item, (str, os.PathLike)):
+            path = Path(item)
+            how.append(_is_npy(path))
+            try:
+                content: Any = path.read_bytes()
+            except OSError:  # what is wrong with it is for `read` to say
+                content = b""
+        else:
+            item, _ = self._load(i)
+            how += [str(item.dtype), tuple(item.shape)]
+            if isinstance(item, Tensor):  # numpy doesn't know all of torch's types
+                item = item.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+            content = item.tobytes()
+        digest = blake2b(repr(how).encode(), digest_size=32)
+        digest.update(content)
+        return digest.digest()
 
     def read(self, i: int, size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
         """Image `i` as a Tensor of shape (num_channels, *size) and of `dtype`; and the size that it had."""
@@ -243,8 +270,12 @@ def _kind(item: Any, i: int) -> str:
     )
 
 
+def _is_npy(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
+
+
 def _read_file(path: Path, num_channels: int) -> NDArray[Any]:
-    if path.suffix.lower() == ".npy":
+    if _is_npy(path):
         return np.load(path, allow_pickle=False)
     with Image.open(path) as image:
         return _from_pil(ImageOps.exif_transpose(image), num_channels)

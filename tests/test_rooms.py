@@ -9,9 +9,10 @@ import skcsflow
 
 ROOT = Path(skcsflow.__file__).parent
 BELOW = {  # what each room may import of the package
-    "_detector": {"_images", "_features", "_training", "_persistence", "_batches", "nn", "_device"},
+    "_detector": {"_images", "_features", "_cache", "_training", "_persistence", "_batches", "nn", "_device"},
     "_images": set(),
-    "_features": {"_batches", "nn", "_device"},
+    "_features": {"_batches", "_cache", "nn", "_device"},
+    "_cache": set(),
     "_training": {"nn", "_device"},
     "_persistence": {"nn"},
     "_batches": {"_device"},
@@ -23,7 +24,8 @@ FORBIDDEN = {  # packages that a room must do without
     "_device": {"sklearn", "joblib", "timm", "PIL"},
     "_batches": {"sklearn", "timm", "PIL"},
     "_training": {"sklearn", "joblib", "timm", "PIL"},
-    "_features": {"sklearn", "joblib", "timm", "PIL"},
+    "_features": {"sklearn", "joblib"},
+    "_cache": {"torch", "timm", "PIL"},
     "_images": {"sklearn", "timm"},
     "_persistence": {"sklearn", "PIL"},
     "_detector": {"timm", "PIL", "joblib"},

@@ -1,5 +1,6 @@
 """Frozen backbone that turns images into feature maps at several scales."""
 
+import hashlib
 import os
 from typing import Any
 
@@ -103,6 +104,21 @@ class MultiScaleFeatureExtractor(nn.Module):
     def train(self, mode: bool = True) -> "MultiScaleFeatureExtractor":
         """Stay in evaluation mode: batch norms must use their stored statistics for ever."""
         return super().train(False)
+
+    def fingerprint(self) -> str:
+        """Digest of the backbone's name, what is tapped of it, and its weights.
+
+        Returns
+        -------
+        str
+            40 hexadecimal digits. Equal for extractors that give the same features.
+        """
+        digest = hashlib.sha1(usedforsecurity=False)
+        digest.update(repr((self.backbone_name, self.num_channels, self.n_scales)).encode())
+        for name, tensor in self.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Extract feature maps.

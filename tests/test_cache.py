@@ -1,0 +1,431 @@
+"""Features are extracted once per image, whoever asks."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+from sklearn.model_selection import GridSearchCV
+
+from skcsflow import CSFlowDetector, feature_cache_info
+from skcsflow._cache import CachedFeatures, open_cache
+
+
+class CountingDetector(CSFlowDetector):
+    """Appends a line to the file $SKCSFLOW_TEST_LOG for every image that goes through the backbone.
+
+    As it counts passes through the network itself, in whatever process, nothing that the cache believes
+    of itself can hide one.
+    """
+
+    def _make_model(self, size, seed):
+        model, is_new = super()._make_model(size, seed)
+        model.feature_extractor.register_forward_hook(_count)
+        return model, is_new
+
+
+def _count(module, args, output):
+    lines = "".join(f"{image.double().sum().item():.17g}\n" for image in args[0])
+    log = os.open(os.environ["SKCSFLOW_TEST_LOG"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(log, lines.encode())
+    os.close(log)
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    path = tmp_path / "log"
+    path.touch()
+    monkeypatch.setenv("SKCSFLOW_TEST_LOG", str(path))
+    return path
+
+
+def counted(log):
+    lines = log.read_text().splitlines()
+    log.write_text("")
+    return lines
+
+
+def entry(value=0.0):
+    return CachedFeatures([np.full((2, 3, 3), value, np.float32)], (3, 3))
+
+
+# Keys: what an entry depends on, and what it doesn't
+
+
+def test_fit_extracts_each_image_once_and_scoring_none_of_them(log, grey_images, tmp_path):
+    detector = CountingDetector(**TINY, memory=tmp_path / "cache").fit(grey_images[:20])
+    assert len(set(counted(log))) == 20
+    detector.score_samples(grey_images[10:25][::-1])
+    assert len(counted(log)) == 5
+    detector.transform(grey_images)
+    assert len(counted(log)) == 15
+    detector.predict(grey_images)
+    CountingDetector(**{**TINY, "n_epochs": 1, "whiten": False}, memory=str(tmp_path / "cache")).fit(
+        grey_images
+    )
+    assert counted(log) == []
+    assert feature_cache_info(tmp_path / "cache").n_images == 40
+
+
+def test_same_image_several_times_in_one_call_is_extracted_once(log, grey_images, tmp_path):
+    X = np.concatenate([grey_images[:3]] * 5)
+    detector = CountingDetector(**TINY, memory=tmp_path, n_jobs=4).fit(X)
+    assert len(counted(log)) == 3
+    assert len(set(detector.score_samples(X))) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_size": 96},
+        {"input_size": (64, 96)},
+        {"backbone": "test_efficientnet_ln"},
+        {"random_state": 1},  # other random weights
+        {"precision": "float64"},
+        {"precision": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_what_changes_features_is_part_of_the_key(log, grey_images, tmp_path, changes):
+    CountingDetector(**TINY, memory=tmp_path).fit(grey_images[:4])
+    cached = CountingDetector(**{**TINY, **changes}, memory=tmp_path).fit(grey_images[:4])
+    assert len(counted(log)) == 8
+    plain = CSFlowDetector(**{**TINY, **changes}).fit(grey_images[:4])
+    np.testing.assert_array_equal(cached.score_samples(grey_images[:4]), plain.score_samples(grey_images[:4]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [({"n_coupling_blocks": 1, "clamp": 2.0, "whiten": False, "map_mode": "max", "contamination": 0.2}, 0)],
+)
+def test_what_concerns_the_flow_is_not(log, grey_images, tmp_path, changes, count):
+    CountingDetector(**TINY, memory=tmp_path).fit(grey_images[:4])
+    counted(log)
+    CountingDetector(**{**TINY, **changes}, memory=tmp_path).fit(grey_images[:4])
+    assert len(counted(log)) == count
+
+
+def kinds_of(images, folder):
+    paths = []
+    for i, image in enumerate(images):
+        paths.append(folder / f"{i}.png")
+        Image.fromarray(image).save(paths[-1])
+    return {
+        "array": images,
+        "list of arrays": list(images),
+        "float array": images / 255.0,
+        "colour": np.repeat(images[..., None], 3, axis=-1),
+        "tensor": torch.from_numpy(images)[:, None],
+        "bfloat16 tensor": torch.from_numpy(images / 255.0)[:, None].bfloat16(),
+        "pil": [Image.fromarray(image) for image in images],
+        "palette": [Image.fromarray(image).convert("P") for image in images],
+        "paths": [str(p) for p in paths],
+        "pathlib": np.array(paths, dtype=object),
+        "rows": images.reshape(len(images), -1),
+    }
+
+
+@pytest.mark.parametrize("kind", [
+    "array", "list of arrays", "float array", "colour", "tensor", "bfloat16 tensor", "pil", "palette", "paths",
+    "pathlib", "rows",
+])  # fmt: skip
+def test_every_kind_of_image_is_found_again_with_the_same_bits(log, grey_images, tmp_path, kind):
+    X = kinds_of(grey_images[:6], tmp_path)[kind]
+    params = {**TINY, "image_shape": (48, 40)}
+    plain = CSFlowDetector(**params).fit(X)
+    for expected in (6, 0):
+        cached = CountingDetector(**params, memory=tmp_path / "cache").fit(X)
+        assert len(counted(log)) == expected
+        np.testing.assert_array_equal(cached.score_samples(X), plain.score_samples(X))
+        np.testing.assert_array_equal(cached.transform(X), plain.transform(X))
+        assert cached.offset_ == plain.offset_
+        np.testing.assert_array_equal(cached.history_["loss"], plain.history_["loss"])
+
+
+def test_a_file_that_changes_is_read_again(log, grey_images, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(grey_images[0]).save(path)
+    detector = CountingDetector(**TINY, memory=tmp_path / "cache").fit(grey_images[1:5])
+    (first,) = detector.score_samples([path])
+    Image.fromarray(grey_images[1]).save(path)
+    (second,) = detector.score_samples([path])
+    assert len(counted(log)) == 6
+    (expected,) = detector.score_samples(grey_images[1:2])
+    assert first != second == expected
+
+
+def test_one_array_in_two_shapes_is_two_images(grey_images, tmp_path):
+    pixels = np.ascontiguousarray(grey_images[:4, :40, :40]).reshape(4, -1)
+    square = CSFlowDetector(**TINY, memory=tmp_path, image_shape=(40, 40)).fit(pixels)
+    wide = CSFlowDetector(**TINY, memory=tmp_path, image_shape=(20, 80)).fit(pixels)
+    assert feature_cache_info(tmp_path).n_images == 8
+    assert not np.array_equal(square.score_samples(pixels), wide.score_samples(pixels))
+
+
+def test_bad_images_raise_as_they_do_without_a_cache_and_are_not_kept(fitted, grey_images, tmp_path):
+    detector = CSFlowDetector(**TINY, memory=tmp_path).fit(grey_images[:4])
+    n_images = feature_cache_info(tmp_path).n_images
+    nan = np.full((1, 8, 8), np.nan)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+    for X in (nan, np.full((2, 8, 8), 1e38), [tmp_path / "none.png"], [tmp_path / "broken.png"]):
+        errors = []
+        for one in (fitted, detector, detector):
+            with pytest.raises(ValueError, match=r"X\[0\]|X contains") as info:
+                one.score_samples(X)
+            errors.append(str(info.value))
+        assert errors == [errors[0]] * 3
+    assert feature_cache_info(tmp_path).n_images == n_images
+
+
+# What memory may be
+
+
+@pytest.mark.parametrize("make", [str, Path, lambda p: joblib.Memory(p, verbose=0)])
+def test_memory_may_be_a_folder_or_a_memory(log, grey_images, tmp_path, make):
+    CountingDetector(**TINY, memory=make(tmp_path / "cache")).fit(grey_images[:4])
+    counted(log)
+    CountingDetector(**TINY, memory=make(tmp_path / "cache")).fit(grey_images[:4])
+    assert counted(log) == []
+
+
+@pytest.mark.parametrize("options", [{"mmap_mode": "r"}, {"mmap_mode": "c"}, {"compress": 3}], ids=str)
+def test_memory_of_any_options_gives_the_same_bits(fitted, grey_images, tmp_path, options):
+    detector = CSFlowDetector(**TINY, memory=joblib.Memory(tmp_path, verbose=0, **options))
+    for _ in range(2):
+        detector.fit(grey_images)
+        np.testing.assert_array_equal(detector.score_samples(grey_images), fitted.score_samples(grey_images))
+
+
+@pytest.mark.parametrize("memory", [None, joblib.Memory(None)], ids=str)
+def test_memory_of_nothing_keeps_nothing(memory):
+    assert open_cache(memory) is None
+
+
+@pytest.mark.parametrize("memory", [3, 1.5, [], object()])
+def test_memory_of_another_kind_raises(grey_images, memory):
+    with pytest.raises(ValueError, match="'memory' parameter"):
+        CSFlowDetector(**TINY, memory=memory).fit(grey_images)
+
+
+def test_memory_at_a_file_raises_with_its_path(grey_images, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        CSFlowDetector(**TINY, memory=tmp_path / "file").fit(grey_images)
+
+
+def test_memory_of_ones_own_without_a_folder_is_used():
+    class Memory:
+        kept = {}  # noqa: RUF012
+
+        def cache(self, function, ignore):
+            def cached(key, compute):
+                if key not in self.kept:
+                    self.kept[key] = function(key, compute)
+                return self.kept[key]
+
+            return cached
+
+    cache = open_cache(Memory())
+    for _ in range(2):
+        (found,) = cache.get_or_compute(["aa"], lambda missing: [entry(1.0)])
+        assert found.maps[0][0, 0, 0] == 1
+    assert cache.get("bb") is None
+
+
+def test_memory_is_kept_as_given_by_params_and_pickle(grey_images, tmp_path):
+    memory = joblib.Memory(tmp_path, verbose=0)
+    detector = CSFlowDetector(**TINY, memory=memory)
+    assert detector.get_params()["memory"] is memory
+    loaded = pickle.loads(pickle.dumps(detector.fit(grey_images[:4])))
+    assert loaded.memory.location == memory.location
+
+
+# Size
+
+
+def test_size_is_reported_and_bounded(grey_images, tmp_path):
+    assert feature_cache_info(tmp_path) == (0, 0)
+    detector = CSFlowDetector(**TINY, memory=tmp_path).fit(grey_images)
+    info = feature_cache_info(joblib.Memory(tmp_path, verbose=0))
+    on_disk = sum(p.stat().st_size for p in tmp_path.rglob("*.pkl"))
+    assert info.n_images == 40
+    assert on_disk <= info.n_bytes <= on_disk + 40 * 1000
+    scores = detector.score_samples(grey_images)
+    joblib.Memory(tmp_path, verbose=0).reduce_size(bytes_limit=info.n_bytes // 2)
+    reduced = feature_cache_info(tmp_path)
+    assert 10 <= reduced.n_images <= 20
+    assert reduced.n_bytes <= info.n_bytes // 2
+    np.testing.assert_array_equal(detector.score_samples(grey_images), scores)
+    assert feature_cache_info(tmp_path).n_images == 40
+
+
+def test_size_counts_nothing_else_that_a_memory_holds(grey_images, tmp_path):
+    memory = joblib.Memory(tmp_path, verbose=0)
+    memory.cache(np.cumsum)(np.arange(5))
+    assert feature_cache_info(memory) == (0, 0)
+    CSFlowDetector(**TINY, memory=memory).fit(grey_images[:3])
+    assert feature_cache_info(memory).n_images == 3
+
+
+@pytest.mark.parametrize("memory", [None, 3, joblib.Memory(None)], ids=str)
+def test_size_of_no_folder_raises(memory):
+    with pytest.raises(ValueError, match="memory must be a folder"):
+        feature_cache_info(memory)
+
+
+# Several at a time
+
+
+def test_threads_that_ask_at_once_compute_once(tmp_path):
+    computed = []
+    meeting = threading.Barrier(8)
+
+    def ask():
+        cache = open_cache(tmp_path)
+        meeting.wait()
+        for i in range(20):
+            key = f"{i:032x}"
+
+            def compute(missing, i=i):
+                computed.append(i)
+                time.sleep(0.002)
+                return [entry(i) for _ in missing]
+
+            (found,) = cache.get_or_compute([key], compute)
+            assert found.maps[0][0, 0, 0] == i
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(computed) == list(range(20))
+
+
+def test_batches_that_overlap_do_not_wait_for_each_other_for_ever(tmp_path):
+    keys = [f"{i:032x}" for i in range(12)]
+    computed = []
+
+    def ask(mine):
+        cache = open_cache(tmp_path)
+
+        def compute(missing):
+            time.sleep(0.01)
+            computed.extend(mine[i] for i in missing)
+            return [entry(int(mine[i], 16)) for i in missing]
+
+        found = cache.get_or_compute(mine, compute)
+        assert [f.maps[0][0, 0, 0] for f in found] == [int(key, 16) for key in mine]
+
+    halves = [keys[:8], keys[4:][::-1], keys[::2], keys[::-1]]
+    threads = [threading.Thread(target=ask, args=(mine,), daemon=True) for mine in halves]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(timeout=60)
+        assert not t.is_alive()
+    assert sorted(computed) == keys
+
+
+def _fill(folder, start):
+    cache = open_cache(folder)
+    start.wait()
+    for i in range(30):
+        cache.get_or_compute([f"{i:032x}"], lambda missing, i=i: [_logged(folder, i)])
+
+
+def _logged(folder, i):
+    with open(folder / f"computed-{i}-{os.getpid()}", "x"):
+        return entry(i)
+
+
+def test_processes_that_write_at_once_compute_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start = context.Event()
+    processes = [context.Process(target=_fill, args=(tmp_path, start)) for _ in range(3)]
+    for p in processes:
+        p.start()
+    start.set()
+    for p in processes:
+        p.join(timeout=120)
+        assert p.exitcode == 0
+    assert len(list(tmp_path.glob("computed-*"))) == 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.parametrize("when", ["computing", "writing"])
+def test_a_writer_that_is_killed_leaves_no_lock_and_no_half_entry(tmp_path, when):
+    (tmp_path / "writer.py").write_text(
+        "import os, sys, time\n"
+        "import joblib.numpy_pickle, joblib._store_backends as backends, numpy as np\n"
+        "from skcsflow._cache import CachedFeatures, open_cache\n"
+        "cache = open_cache(sys.argv[1])\n"
+        "def hang(*args):\n"
+        "    print('now', flush=True)\n"
+        "    time.sleep(600)\n"
+        "def compute(missing):\n"
+        "    if sys.argv[2] == 'computing':\n"
+        "        hang()\n"
+        "    return [CachedFeatures([np.zeros((2, 3, 3), np.float32)], (3, 3))]\n"
+        "backends.FileSystemStoreBackend._move_item = staticmethod(hang)\n"
+        "cache.get_or_compute(['00'], compute)\n"
+    )
+    folder = tmp_path / "cache"
+    writer = subprocess.Popen(
+        [sys.executable, tmp_path / "writer.py", folder, when], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout.readline() == "now\n"
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    cache = open_cache(folder)
+    assert cache.get("00") is None
+    (found,) = cache.get_or_compute(["00"], lambda missing: [entry(7)])
+    assert found.maps[0][0, 0, 0] == cache.get("00").maps[0][0, 0, 0] == 7
+
+
+def test_a_damaged_entry_is_computed_again(grey_images, tmp_path, log):
+    detector = CountingDetector(**TINY, memory=tmp_path).fit(grey_images[:4])
+    scores = detector.score_samples(grey_images[:4])
+    counted(log)
+    damaged = sorted(tmp_path.rglob("output.pkl"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    np.testing.assert_array_equal(detector.score_samples(grey_images[:4]), scores)
+    assert len(counted(log)) == 1
+    np.testing.assert_array_equal(detector.score_samples(grey_images[:4]), scores)
+    assert counted(log) == []
+
+
+# Searches
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_search_extracts_each_image_once_and_scores_the_same_bits(log, grey_images, tmp_path, n_jobs):
+    grid = {"n_coupling_blocks": [1, 2], "clamp": [2.0, 3.0], "cross_conv_hidden_channels": [4, 8]}
+    params = {**TINY, "n_epochs": 1}
+    results = []
+    for memory, count in ((None, None), (tmp_path / "cache", 40), (tmp_path / "cache", 0)):
+        search = GridSearchCV(
+            CountingDetector(**params, memory=memory), grid, cv=3, n_jobs=n_jobs, refit=False
+        )
+        results.append(search.fit(grey_images).cv_results_)
+        lines = counted(log)
+        if count is None:
+            assert len(lines) == 8 * 3 * 40
+        else:
+            assert len(lines) == count
+    for name in results[0]:
+        if "score" in name and "time" not in name:
+            for other in results[1:]:
+                np.testing.assert_array_equal(other[name], results[0][name])
