@@ -2,7 +2,6 @@
 
 import copy
 import os
-from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,35 +9,26 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skcsflow._cache import open_cache
-from skcsflow._device import PRECISIONS, parameter_dtype, resolve_device
+from skcsflow._device import parameter_dtype, repeatable, resolve_device
 from skcsflow._features import ImageScores, collect_features, extract_features, score_features, score_images
 from skcsflow._images import ImageCollection, check_images, is_row_matrix, resolve_image_shape
 from skcsflow._persistence import pack_model, place_model, unpack_model
-from skcsflow._training import LR_SCHEDULES, FlowTrainer
-from skcsflow.nn import AnomalyMapMode, CSFlowModel
+from skcsflow._training import FlowTrainer
+from skcsflow._validation import (
+    PAPER_PARAMS,
+    PARAMETER_CONSTRAINTS,
+    check_image_shape,
+    check_input_size,
+    normal_rows,
+)
+from skcsflow.nn import CSFlowModel
 
 __all__ = ["PAPER_PARAMS", "CSFlowDetector"]
 
-PAPER_PARAMS: dict[str, Any] = {
-    "backbone": "tf_efficientnet_b5.aa_in1k",
-    "input_size": 768,
-    "n_coupling_blocks": 4,
-    "cross_conv_hidden_channels": 1024,
-    "clamp": 3.0,
-    "whiten": False,
-    "n_epochs": 240,
-    "batch_size": 16,
-    "learning_rate": 2e-4,
-    "lr_schedule": "constant",
-    "weight_decay": 1e-5,
-    "max_grad_norm": 1.0,
-    "map_mode": "max",
-}
-"""The paper's configuration: ``CSFlowDetector(**PAPER_PARAMS)``."""
+DOCUMENTATION = "https://skcsflow.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
 
 
 class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
@@ -99,6 +89,10 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         Pipeline. Every image that is fitted on or scored is kept, and found again
         by its content, whatever call, fold or order it comes in. See
         :func:`feature_cache_info`.
+    store_backbone : bool, default=True
+        Whether a saved detector holds the backbone's weights. Where not, loading it
+        finds them again as `weights` says, without network access, and checks that
+        they are the same. Needs `weights` other than None.
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` takes CUDA where there is one, else the CPU.
     precision : {"float32", "float64", "bfloat16"}, default="float32"
@@ -125,6 +119,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         ``loss``, ``grad_norm``, ``learning_rate`` and ``seconds`` of each epoch.
     device_ : torch.device
         The device that is used.
+    precision_ : str
+        The precision that is used.
     image_shape_ : tuple of int or None
         Shape of the images in the rows of X, where X was 2-D.
     n_features_in_ : int
@@ -150,38 +146,12 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_coupling_blocks": [Interval(Integral, 1, None, closed="left")],
-        "cross_conv_hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "clamp": [Interval(Real, 0, None, closed="neither")],
-        "num_channels": [Interval(Integral, 1, None, closed="left")],
-        "backbone": [str],
-        "weights": [str, os.PathLike, None],
-        "input_size": [Interval(Integral, 32, None, closed="left"), tuple, list],
-        "whiten": ["boolean"],
-        "n_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions(set(LR_SCHEDULES))],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "contamination": [Interval(Real, 0, 0.5, closed="right")],
-        "map_mode": [StrOptions({str(mode) for mode in AnomalyMapMode})],
-        "image_shape": [tuple, list, None],
-        "memory": [None, str, os.PathLike, HasMethods(["cache"])],
-        "device": [str, torch.device],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "n_jobs": [
-            Interval(Integral, 1, None, closed="left"),
-            Interval(Integral, None, -1, closed="right"),
-            None,
-        ],
-        "random_state": ["random_state"],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETER_CONSTRAINTS
+    _doc_link_module = "skcsflow"
+    _doc_link_template = DOCUMENTATION
 
     image_shape_: tuple[int, ...] | None
+    history_: dict[str, NDArray[np.float64]]
 
     def __init__(
         self,
@@ -204,6 +174,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         map_mode: str = "all",
         image_shape: tuple[int, ...] | None = None,
         memory: Any = None,
+        store_backbone: bool = True,
         device: str | torch.device = "auto",
         precision: str = "float32",
         n_jobs: int | None = None,
@@ -229,6 +200,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         self.map_mode = map_mode
         self.image_shape = image_shape
         self.memory = memory
+        self.store_backbone = store_backbone
         self.device = device
         self.precision = precision
         self.n_jobs = n_jobs
@@ -265,43 +237,88 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         OSError
             Where the backbone's weights can't be had.
         """
+        go_on = self.warm_start and self.__sklearn_is_fitted__()
+        return self._train(
+            X, y, reset=True, go_on=go_on, n_epochs=self.n_epochs, lr_schedule=self.lr_schedule
+        )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Train for one epoch more, at a constant learning rate.
+
+        The first call makes the model and whitens features by these images. Each call
+        sets `offset_` by the images that it is given, and adds to `history_`.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images of good parts, see :meth:`fit`.
+        y : array-like of shape (n,), default=None
+            Labels, see :meth:`fit`.
+
+        Returns
+        -------
+        CSFlowDetector
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError, OSError
+            As :meth:`fit` does; and where a parameter that shapes the model was changed
+            since the first call.
+        """
+        go_on = self.__sklearn_is_fitted__()
+        before = self.history_ if go_on else {}
+        self._train(X, y, reset=not go_on, go_on=go_on, n_epochs=1, lr_schedule="constant")
+        self.history_ = {
+            name: np.concatenate([before.get(name, []), new]) for name, new in self.history_.items()
+        }
+        return self
+
+    def _train(self, X: Any, y: ArrayLike | None, **how: Any) -> Self:
         before = dict(vars(self))
         try:
-            return self._fit(X, y)
+            return self._train_unguarded(X, y, **how)
         except BaseException:  # what failed or was interrupted must not leave a half-new detector
             self.__dict__ = before
             raise
 
-    def _fit(self, X: Any, y: ArrayLike | None) -> Self:
-        size = self._check_size()
-        self._check_image_shape()
+    def _train_unguarded(
+        self, X: Any, y: ArrayLike | None, *, reset: bool, go_on: bool, n_epochs: int, lr_schedule: str
+    ) -> Self:
+        size = check_input_size(self.input_size)
+        check_image_shape(self.image_shape)
+        if self.weights is None and not self.store_backbone:
+            raise ValueError(
+                "store_backbone=False needs weights that can be found again, but weights=None are random."
+            )
         device = resolve_device(self.device)
-        images = self._check_X(X, reset=True)
-        rows = _normal_rows(y, len(images))
+        images = self._check_X(X, reset=reset)
+        rows = normal_rows(y, len(images))
         # None is not check_random_state's global state: that is the user's, and stays as it is.
         random_state = (
             np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
         )
         model_seed, order_seed = random_state.randint(np.iinfo(np.int32).max, size=2).tolist()
-        model, is_new = self._make_model(size, model_seed)
+        model = self._continued_model(size) if go_on else self._new_model(size, model_seed)
         model = place_model(model, device, parameter_dtype(self.precision))
         computing: dict[str, Any] = {"precision": self.precision, "n_jobs": self.n_jobs}
         items = extract_features(model, images, rows, cache=open_cache(self.memory), **computing)
         features = collect_features(items, len(rows), device)
-        if is_new and self.whiten:
+        if self.whiten and not go_on:
             model.flow.initialize_whitening([features])
         trainer = FlowTrainer(
-            n_epochs=self.n_epochs,
+            n_epochs=n_epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            lr_schedule=self.lr_schedule,
+            lr_schedule=lr_schedule,
             weight_decay=self.weight_decay,
             max_grad_norm=self.max_grad_norm,
             precision=self.precision,
-            seed=order_seed,
+            seed=order_seed + (len(self.history_["loss"]) if go_on else 0),  # other orders than before
             verbose=self.verbose,
         )
-        with torch.no_grad():
+        with torch.no_grad(), repeatable(device):
             whitened, _ = model.flow.whiten(features)
         trainer.train(model.flow, whitened)
         scores = -score_features(model, features, **computing)
@@ -312,6 +329,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             )
         self.model_ = model
         self.device_ = device
+        self.precision_ = self.precision
         self.history_ = {name: np.array(values) for name, values in trainer.history.items()}
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
@@ -362,6 +380,23 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
+    def fit_predict(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.int64]:
+        """Fit, and tell normal from anomalous images among the same.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+        y : array-like of shape (n,), default=None
+            Labels, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            +1 for normal images, -1 for anomalous ones.
+        """
+        return self.fit(X, y).predict(X)  # scikit-learn's own drops y
+
     def score(self, X: Any, y: ArrayLike | None = None) -> float:
         """Compute the mean log-likelihood of images, for model selection without labels.
 
@@ -380,7 +415,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             the images. Comparable between flows, not between backbones or input sizes.
         """
         log_likelihoods = np.array([s.log_likelihood for s in self._score_images(X)])
-        return float(log_likelihoods[_normal_rows(y, len(log_likelihoods))].mean())
+        return float(log_likelihoods[normal_rows(y, len(log_likelihoods))].mean())
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Compute anomaly maps.
@@ -419,9 +454,13 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             ``"anomaly_<row>_<column>"``.
         """
         check_is_fitted(self)
-        if self.image_shape_ is None:
-            raise ValueError("get_feature_names_out needs a detector that was fitted on a 2-D X.")
-        height, width = self.image_shape_[:2]
+        shape = self.image_shape_ or self.image_shape
+        if shape is None:
+            raise ValueError(
+                "Maps of images have no feature names, and set_output has no table for them. Pass images as the "
+                "rows of a 2-D X, with image_shape, to get maps as rows."
+            )
+        height, width = shape[:2]
         names = [f"anomaly_{i}_{j}" for i in range(height) for j in range(width)]
         return np.array(names, dtype=object)
 
@@ -430,24 +469,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         images = self._check_X(X, reset=False)
         cache = open_cache(self.memory)
         return list(
-            score_images(self.model_, images, precision=self.precision, n_jobs=self.n_jobs, cache=cache)
+            score_images(self.model_, images, precision=self.precision_, n_jobs=self.n_jobs, cache=cache)
         )
-
-    def _check_size(self) -> tuple[int, int]:
-        given: Any = self.input_size
-        size = (given, given) if isinstance(given, Integral) else tuple(given)
-        if len(size) != 2 or not all(isinstance(n, Integral) and int(n) >= 32 for n in size):
-            raise ValueError(
-                f"input_size must be an int or a pair of ints (H, W), each 32 or more, got {given!r}."
-            )
-        return int(size[0]), int(size[1])
-
-    def _check_image_shape(self) -> None:
-        shape = self.image_shape
-        if shape is not None and (
-            len(shape) not in (2, 3) or not all(isinstance(n, Integral) and int(n) > 0 for n in shape)
-        ):
-            raise ValueError(f"image_shape must be None, (H, W) or (H, W, C), got {shape!r}.")
 
     def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
         num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
@@ -470,27 +493,30 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
                     delattr(self, name)
         return check_images(X, num_channels)
 
-    def _make_model(self, size: tuple[int, int], seed: int) -> tuple[CSFlowModel, bool]:
-        """Make a new model, or with warm_start take the one of the fit before; and whether it is new."""
-        params: dict[str, Any] = {
+    def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
+        return {
             "input_size": size,
             "cross_conv_hidden_channels": self.cross_conv_hidden_channels,
             "n_coupling_blocks": self.n_coupling_blocks,
             "clamp": float(self.clamp),
             "num_channels": self.num_channels,
             "backbone": self.backbone,
+            "weights": None if self.weights is None else os.fspath(self.weights),
             "whiten": bool(self.whiten),
             "map_mode": str(self.map_mode),
         }
-        if not (self.warm_start and hasattr(self, "model_")):
-            return CSFlowModel(**params, weights=self.weights, seed=seed), True
-        for name, value in params.items():
+
+    def _new_model(self, size: tuple[int, int], seed: int) -> CSFlowModel:
+        return CSFlowModel(**self._model_params(size), seed=seed)
+
+    def _continued_model(self, size: tuple[int, int]) -> CSFlowModel:
+        for name, value in self._model_params(size).items():
             if value != self.model_.config[name]:
                 raise ValueError(
-                    f"With warm_start=True, {name} can't change between fits: it was "
+                    f"A model that is trained on can't change its {name}: it was "
                     f"{self.model_.config[name]!r}, now it is {value!r}."
                 )
-        return copy.deepcopy(self.model_), False  # the fitted one stays as it is should training fail
+        return copy.deepcopy(self.model_)  # the fitted one stays as it is should training fail
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -503,7 +529,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "model_" in state:
-            state["model_"] = pack_model(state["model_"])
+            state["model_"] = pack_model(state["model_"], with_backbone=self.store_backbone)
             del state["device_"]
         return state
 
@@ -517,23 +543,3 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             state["model_"] = unpack_model(state["model_"], device)
             state["device_"] = device
         super().__setstate__(state)
-
-
-def _normal_rows(y: ArrayLike | None, n: int) -> NDArray[np.int64]:
-    """Rows to learn from: all, less those that a y of exactly +1 and -1 labels -1."""
-    rows = np.arange(n)
-    if y is None:
-        return rows
-    labels = np.asarray(y)
-    if labels.shape[:1] != (n,):
-        raise ValueError(f"X has {n} images, but y has shape {labels.shape}.")
-    if labels.shape == (n, 1):  # a data frame's column
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iufO":
-        return rows
-    if not all(isinstance(label, Real) and abs(label) == 1 for label in labels.tolist()):
-        return rows
-    rows = rows[labels == 1]
-    if len(rows) == 0:
-        raise ValueError("y labels every row -1, so there is no normal image to learn from.")
-    return rows

@@ -17,6 +17,9 @@ __all__ = ["LR_SCHEDULES", "FlowTrainer"]
 
 LR_SCHEDULES = ("one_cycle", "constant")
 
+_N_PROBED = 64
+"""Images whose loss before and after tells a training that blew up: many enough that no one decides."""
+
 
 @dataclass
 class FlowTrainer:
@@ -80,7 +83,8 @@ class FlowTrainer:
         Raises
         ------
         ValueError
-            Where loss or gradient turn NaN or infinite.
+            Where loss or gradient turn NaN or infinite, or the loss after training is
+            far above that before.
         """
         device = features[0].device
         n_images = len(features[0])
@@ -91,16 +95,28 @@ class FlowTrainer:
         generator = torch.Generator().manual_seed(self.seed)
         flow.train()
         with repeatable(device), tqdm(total=self.n_epochs, disable=not self.verbose, unit="epoch") as bar:
+            before = self._probe(flow, features)
             for _ in range(self.n_epochs):
                 order = torch.randperm(n_images, generator=generator).to(device)
                 self._train_epoch(flow, features, order, optimizer, schedule)
                 bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                 bar.update()
+            after = self._probe(flow, features)
         flow.eval()
-        first, last = self.history["loss"][0], self.history["loss"][-1]
-        if last > first + 1:  # finite, and yet it blew up: one nat per dimension is much
-            self._raise_diverged(last, self.history["grad_norm"][-1], self.n_epochs)
+        # Finite, and yet it may have blown up: one nat per dimension is much. The history can't tell:
+        # its first loss may have blown up already, and its last was taken before the last step.
+        if not after <= before + 1:
+            self._raise_diverged(after, self.history["grad_norm"][-1], self.n_epochs)
         return flow
+
+    @torch.no_grad()
+    def _probe(self, flow: CrossScaleFlow, features: Sequence[Tensor]) -> float:
+        """Mean loss of a few images, evenly spread."""
+        every = -(-len(features[0]) // _N_PROBED)
+        probed = [f[::every] for f in features]
+        batches = zip(*(f.split(self.batch_size) for f in probed), strict=True)
+        losses = [self._loss(flow, list(batch)) * len(batch[0]) for batch in batches]
+        return torch.stack(losses).sum().item() / len(probed[0])
 
     def _optimizer(self, flow: CrossScaleFlow) -> torch.optim.Optimizer:
         # eps as in the authors' code: at the start the gains are 0 and most gradients
@@ -157,15 +173,17 @@ class FlowTrainer:
             f"Lower learning_rate={self.learning_rate!r} or max_grad_norm={self.max_grad_norm!r}."
         )
 
+    def _loss(self, flow: CrossScaleFlow, batch: list[Tensor]) -> Tensor:
+        # On the CPU, torch 2.14's gradients of small convolutions in bfloat16 are now and then NaN.
+        device = batch[0].device
+        with autocast(device, "float32" if device.type == "cpu" else self.precision):
+            return CSFlowLoss()(*flow.couple(batch))
+
     def _train_step(
         self, flow: CrossScaleFlow, batch: list[Tensor], optimizer: torch.optim.Optimizer
     ) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
-        # On the CPU, torch 2.14's gradients of small convolutions in bfloat16 are now and then NaN.
-        device = batch[0].device
-        with autocast(device, "float32" if device.type == "cpu" else self.precision):
-            z, log_det = flow.couple(batch)
-            loss = CSFlowLoss()(z, log_det)
+        loss = self._loss(flow, batch)
         loss.backward()
         limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), limit)

@@ -386,8 +386,52 @@ def test_warm_start_goes_on_with_the_same_weights(make, images):
 )
 def test_warm_start_incompatible_change_raises(make, images, name, value):
     detector = make(warm_start=True).fit(images[:3]).set_params(**{name: value})
-    with pytest.raises(ValueError, match=f"With warm_start=True, {name} can't change .* {value}"):
+    with pytest.raises(ValueError, match=f"can't change its {name}.* {value}"):
         detector.fit(images[:3])
+
+
+def test_warm_start_with_other_weights_raises(make, images):
+    detector = make(warm_start=True).fit(images[:3]).set_params(weights="elsewhere.pt")
+    with pytest.raises(ValueError, match=r"can't change its weights: it was None, now it is 'elsewhere\.pt'"):
+        detector.fit(images[:3])
+
+
+def test_partial_fit_first_call_makes_a_detector_and_later_ones_train_it(make, images):
+    detector = make()
+    losses, offsets = [], []
+    for _ in range(3):
+        assert detector.partial_fit(images) is detector
+        losses.append(detector.history_["loss"][-1])
+        offsets.append(detector.offset_)
+    assert losses == sorted(losses, reverse=True)
+    assert len(set(offsets)) == 3
+    assert detector.history_["loss"].tolist() == losses
+    assert set(detector.history_["learning_rate"]) == {detector.learning_rate}
+
+
+def test_partial_fit_repeats_bits_and_orders_images_anew_each_time(make, images):
+    one, other = (make(n_epochs=1).partial_fit(images).partial_fit(images[::2]) for _ in range(2))
+    np.testing.assert_array_equal(one.score_samples(images), other.score_samples(images))
+
+
+def test_partial_fit_that_fails_leaves_the_detector(make, images):
+    detector = make().partial_fit(images)
+    before = dict(vars(detector))
+    with pytest.raises(ValueError, match="diverged"):
+        detector.set_params(learning_rate=1e30).partial_fit(images)
+    assert {**vars(detector), "learning_rate": before["learning_rate"]} == before
+
+
+def test_fit_after_partial_fit_starts_anew(make, images):
+    detector = make().partial_fit(images).fit(images)
+    np.testing.assert_array_equal(detector.score_samples(images), make().fit(images).score_samples(images))
+    assert len(detector.history_["loss"]) == detector.n_epochs
+
+
+def test_fit_predict_trains_without_labelled_defects(make, images):
+    y = np.repeat([1, -1], [len(images) - 5, 5])
+    expected = make().fit(images, y).predict(images)
+    np.testing.assert_array_equal(make().fit_predict(images, y), expected)
 
 
 # Randomness

@@ -10,6 +10,8 @@ import sys
 import joblib
 import numpy as np
 import pytest
+import safetensors.torch
+import skops.io
 import timm
 import torch
 from sklearn.base import clone
@@ -30,7 +32,14 @@ def by_pickle(detector):
     return pickle.loads(pickle.dumps(detector))
 
 
-WAYS = [by_joblib, by_pickle, copy.deepcopy]
+def by_skops(detector):
+    """With no type trusted but our own."""
+    data = skops.io.dumps(detector)
+    assert skops.io.get_untrusted_types(data=data) == ["skcsflow._detector.CSFlowDetector"]
+    return skops.io.loads(data, trusted=["skcsflow._detector.CSFlowDetector"])
+
+
+WAYS = [by_joblib, by_pickle, copy.deepcopy, by_skops]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -194,6 +203,126 @@ def test_file_from_a_gpu_loads_where_there_is_none(fitted, grey_images):
     )
 
 
+def test_file_whose_tensors_said_cuda_holds_no_trace_of_it(fitted):
+    # What torch's own pickles hold of a GPU is a storage's place; ours are arrays, and the place a name.
+    data = pickle.dumps(fitted, protocol=2)
+    assert b"cuda" not in data
+    assert b"torch_utils" not in data
+
+
+def test_partial_fit_goes_on_training_a_loaded_detector(tiny_params, grey_images):
+    detector = CSFlowDetector(**tiny_params).fit(grey_images)
+    loaded = by_joblib(detector)
+    for d in (detector, loaded):
+        d.partial_fit(grey_images).partial_fit(grey_images)
+        assert len(d.history_["loss"]) == tiny_params["n_epochs"] + 2
+    np.testing.assert_array_equal(loaded.score_samples(grey_images), detector.score_samples(grey_images))
+    assert detector.history_["loss"][-1] < detector.history_["loss"][0]
+
+
+# What a file holds
+
+
+def size_of(detector):
+    return len(pickle.dumps(detector))
+
+
+def test_file_holds_no_optimizer_no_training_data_and_no_cache(tiny_params, grey_images, tmp_path):
+    few = CSFlowDetector(**{**tiny_params, "memory": str(tmp_path)}).fit(grey_images[:4])
+    many = CSFlowDetector(**{**tiny_params, "memory": str(tmp_path)}).fit(np.tile(grey_images, (20, 1, 1)))
+    assert abs(size_of(few) - size_of(many)) < 100
+    n_bytes = sum(t.numel() * t.element_size() for t in many.model_.state_dict().values())
+    assert n_bytes < size_of(many) < n_bytes + 30_000  # an optimizer would add twice the flow's parameters
+    assert n_bytes + 30_000 < n_bytes + sum(2 * 4 * p.numel() for p in many.model_.flow.parameters())
+
+
+@pytest.fixture(scope="module")
+def without_backbone(grey_images):
+    params = {"input_size": 64, "cross_conv_hidden_channels": 8, "n_coupling_blocks": 1, "n_epochs": 1}
+    return CSFlowDetector(**params, store_backbone=False, random_state=0).fit(grey_images[:6])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_file_without_backbone_is_smaller_and_gives_the_same_bits(without_backbone, grey_images, way):
+    scores = without_backbone.score_samples(grey_images)
+    np.testing.assert_array_equal(way(way(without_backbone)).score_samples(grey_images), scores)
+    n_backbone = sum(t.nbytes for t in without_backbone.model_.feature_extractor.state_dict().values())
+    whole = copy.deepcopy(without_backbone).set_params(store_backbone=True)
+    assert size_of(whole) - size_of(without_backbone) > 0.99 * n_backbone
+
+
+def test_file_without_backbone_touches_no_network(tiny_params, grey_images, tmp_path):
+    # timm's own cache, as its hub leaves it behind, with weights that timm would otherwise download.
+    model = timm.create_model("test_efficientnet")
+    hub_id = timm.models.get_pretrained_cfg("test_efficientnet").hf_hub_id
+    cached = tmp_path / "home" / "hub" / f"models--{hub_id.replace('/', '--')}"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    weights = cached / "snapshots" / ("0" * 40) / "model.safetensors"
+    safetensors.torch.save_file(model.state_dict(), weights)
+    params = {**tiny_params, "weights": "auto", "store_backbone": False}
+    np.save(tmp_path / "X.npy", grey_images[:5])
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+    paths = [str(tmp_path / name) for name in ("detector.joblib", "X.npy", "scores.npy")]
+
+    def run(script):
+        return subprocess.run(
+            [sys.executable, "-c", script, *paths],
+            env=environment, cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+
+    fit = (
+        "import sys, joblib, numpy as np\nfrom skcsflow import CSFlowDetector\nX = np.load(sys.argv[2])\n"
+        f"detector = CSFlowDetector(**{params!r}).fit(X)\njoblib.dump(detector, sys.argv[1])\n"
+        "np.save(sys.argv[3], detector.score_samples(X))"
+    )
+    environment["HF_HUB_OFFLINE"] = "1"
+    assert run(fit).returncode == 0
+    expected = np.load(paths[2])
+    del environment["HF_HUB_OFFLINE"]
+    assert run(FRESH).returncode == 0
+    np.testing.assert_array_equal(np.load(paths[2]), expected)
+    safetensors.torch.save_file(
+        {name: t * 1.01 for name, t in model.state_dict().items() if t.is_floating_point()}
+        | {name: t for name, t in model.state_dict().items() if not t.is_floating_point()},
+        weights,
+    )
+    assert (
+        "ValueError: The backbone='test_efficientnet' with weights='auto' that was found here is not"
+        in run(FRESH).stderr
+    )
+    weights.unlink()
+    error = run(FRESH).stderr
+    assert "OSError: This CSFlowDetector was saved with store_backbone=False" in error
+    assert "local cache" in error
+
+
+def test_file_without_backbone_whose_weights_are_gone_raises_with_their_path(
+    tiny_params, grey_images, tmp_path
+):
+    weights = tmp_path / "weights.pt"
+    torch.save(timm.create_model("test_efficientnet").state_dict(), weights)
+    detector = CSFlowDetector(**{**tiny_params, "weights": weights}, store_backbone=False).fit(
+        grey_images[:4]
+    )
+    data = pickle.dumps(detector)
+    np.testing.assert_array_equal(
+        pickle.loads(data).score_samples(grey_images), detector.score_samples(grey_images)
+    )
+    weights.unlink()
+    with pytest.raises(OSError, match=r"store_backbone=False, and the weights=.*weights\.pt"):
+        pickle.loads(data)
+
+
+def test_fit_random_backbone_that_is_not_stored_raises(tiny_params, grey_images):
+    with pytest.raises(ValueError, match="store_backbone=False needs weights that can be found again"):
+        CSFlowDetector(**tiny_params, store_backbone=False).fit(grey_images[:4])
+
+
+# On a GPU
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("way", WAYS)
 def test_gpu_detector_stays_there_and_loads_there(tiny_params, grey_images, way):
@@ -203,3 +332,14 @@ def test_gpu_detector_stays_there_and_loads_there(tiny_params, grey_images, way)
         assert d.device_.type == "cuda"
         assert {p.device.type for p in d.model_.parameters()} == {"cuda"}
     np.testing.assert_array_equal(loaded.score_samples(grey_images), detector.score_samples(grey_images))
+
+
+@pytest.mark.gpu
+def test_gpu_detector_loads_and_scores_where_there_is_no_gpu(tiny_params, grey_images, tmp_path):
+    detector = CSFlowDetector(**{**tiny_params, "device": "cuda"}).fit(grey_images)
+    joblib.dump(detector, tmp_path / "detector.joblib")
+    np.save(tmp_path / "X.npy", grey_images)
+    paths = [str(tmp_path / name) for name in ("detector.joblib", "X.npy", "scores.npy")]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", FRESH, *paths], check=True, env=environment)
+    np.testing.assert_allclose(np.load(paths[2]), detector.score_samples(grey_images), rtol=1e-4)

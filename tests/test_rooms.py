@@ -9,7 +9,18 @@ import skcsflow
 
 ROOT = Path(skcsflow.__file__).parent
 BELOW = {  # what each room may import of the package
-    "_detector": {"_images", "_features", "_cache", "_training", "_persistence", "_batches", "nn", "_device"},
+    "_detector": {
+        "_validation",
+        "_images",
+        "_features",
+        "_cache",
+        "_training",
+        "_persistence",
+        "_batches",
+        "nn",
+        "_device",
+    },
+    "_validation": {"_training", "nn", "_device"},
     "_images": set(),
     "_features": {"_batches", "_cache", "nn", "_device"},
     "_cache": set(),
@@ -26,6 +37,7 @@ FORBIDDEN = {  # packages that a room must do without
     "_training": {"sklearn", "joblib", "timm", "PIL"},
     "_features": {"sklearn", "joblib"},
     "_cache": {"torch", "timm", "PIL"},
+    "_validation": {"timm", "PIL", "joblib"},
     "_images": {"sklearn", "timm"},
     "_persistence": {"sklearn", "PIL"},
     "_detector": {"timm", "PIL", "joblib"},

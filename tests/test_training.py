@@ -162,6 +162,37 @@ def test_train_finite_loss_that_rose_by_much_raises():
         train(learning_rate=2.0, max_grad_norm=None)
 
 
+@pytest.mark.parametrize("n_epochs", [1, 2])
+def test_train_that_blew_up_in_its_first_epoch_raises(n_epochs):
+    with pytest.raises(ValueError, match=r"Training diverged: loss \d"):
+        train(learning_rate=0.5, max_grad_norm=None, n_epochs=n_epochs, batch_size=2)
+
+
+def test_train_that_blew_up_in_its_only_step_raises():
+    # No loss in the history tells: that of a step is taken before it.
+    with pytest.raises(ValueError, match=r"Training diverged: loss \d"):
+        train(learning_rate=100.0, max_grad_norm=None, n_epochs=1, batch_size=16)
+
+
+@pytest.mark.parametrize("n", [63, 65, 200])
+def test_train_probe_is_loss_of_evenly_spread_images(n):
+    features = make_features(n)
+    every = -(-n // 64)
+    expected = CSFlowLoss()(*make_flow()([f[::every] for f in features]))
+    loss = FlowTrainer(**PARAMS)._probe(make_flow(), features)
+    assert loss == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_train_images_of_very_different_loss_do_not_pass_for_divergence():
+    # The mean of an epoch is far above the loss of its first step, and nothing blew up.
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(PARAMS["seed"]))
+    features = make_features()
+    for f in features:
+        f[order[5:]] *= 30
+    trainer, _ = train(features, n_epochs=1, batch_size=5, learning_rate=1e-4)
+    assert trainer.history["loss"][0] > 10
+
+
 def test_train_bfloat16_on_the_cpu_is_float32():
     # torch's own bfloat16 gradients of such small maps are NaN now and then.
     assert torch.equal(weights(train(precision="bfloat16")[1]), weights(train()[1]))

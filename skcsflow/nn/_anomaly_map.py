@@ -58,7 +58,11 @@ class AnomalyMapGenerator(nn.Module):
         super().__init__()
         channels, height, width = input_dims
         self.input_dims = (channels, height, width)
-        self.mode = AnomalyMapMode(mode)
+        try:
+            self.mode = AnomalyMapMode(mode)
+        except ValueError:
+            choices = " or ".join(repr(str(choice)) for choice in AnomalyMapMode)
+            raise ValueError(f"mode must be {choices}, got {mode!r}.") from None
 
     def forward(self, z: Sequence[Tensor]) -> Tensor:
         """Compute anomaly maps.

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class MultiScaleFeatureExtractor(nn.Module):
             if len(values) != num_channels:
                 values = values.mean().repeat(num_channels)
             self.register_buffer(name, values[:, None, None])
-        if hasattr(model, "conv_stem") and hasattr(model, "blocks"):
+        if all(hasattr(model, part) for part in ("conv_stem", "bn1", "blocks")):
             self.backbone, self.channels, self.stride = _cut_efficientnet(model, num_channels)
             self._least_size = 1
         else:
@@ -136,7 +137,8 @@ class MultiScaleFeatureExtractor(nn.Module):
         Raises
         ------
         ValueError
-            Where rank or channels of the images don't fit.
+            Where rank or channels of the images don't fit, or the backbone can't take
+            images of this size, or of one of the smaller sizes that it becomes.
         """
         if images.ndim != 4 or images.shape[1] != self.num_channels:
             raise ValueError(
@@ -147,12 +149,28 @@ class MultiScaleFeatureExtractor(nn.Module):
         for scale in range(self.n_scales):
             height, width = (max(-(-n // 2**scale), self._least_size) for n in images.shape[-2:])
             scaled = images if scale == 0 else _resize(images, (height, width))
-            features.append(self._extract(scaled))
+            try:
+                features.append(self._extract(scaled))
+            except (AssertionError, RuntimeError) as error:
+                if not _may_be_due_to_size(error):
+                    raise
+                raise ValueError(
+                    f"backbone={self.backbone_name!r} can't take images of {images.shape[-2]} x "
+                    f"{images.shape[-1]} pixels, at scale {scale} {height} x {width}: "
+                    f"{str(error).rstrip('.')}. Choose another input_size or backbone; EfficientNets, "
+                    "ResNets and ConvNeXts take any size."
+                ) from error
         return features
 
     def _extract(self, images: Tensor) -> Tensor:
         features = self.backbone(images)
         return features[0] if isinstance(features, list) else features
+
+
+def _may_be_due_to_size(error: Exception) -> bool:
+    # Memory, device and dtype fail with errors derived from RuntimeError, or with one of these words.
+    other = re.search(r"alloc|out of memory|CUDA|cuDNN|cuBLAS|same device|\btype\b|dtype", str(error))
+    return type(error) in (AssertionError, RuntimeError) and other is None
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -164,7 +182,10 @@ def _cut_efficientnet(model: Any, num_channels: int) -> tuple[nn.Module, int, in
     """Stem and stages of an EfficientNet up to the one to tap; its channels and stride."""
     model.eval()
     size = 2 * _STRIDE
-    x = model.bn1(model.conv_stem(torch.zeros(1, num_channels, size, size)))
+    stem = [model.conv_stem, model.bn1]
+    if hasattr(model, "act1"):  # GhostNets keep apart the activation that is elsewhere a part of bn1
+        stem.append(model.act1)
+    x = nn.Sequential(*stem)(torch.zeros(1, num_channels, size, size))
     shapes = []
     for block in model.blocks:
         x = block(x)
@@ -173,7 +194,7 @@ def _cut_efficientnet(model: Any, num_channels: int) -> tuple[nn.Module, int, in
     candidates = [i for i, shape in enumerate(shapes) if shape[1] == stride]
     widest = max(candidates, key=lambda i: shapes[i][0])
     tapped = max((i for i in candidates if i < widest), default=widest)
-    stages = nn.Sequential(model.conv_stem, model.bn1, *model.blocks[: tapped + 1])
+    stages = nn.Sequential(*stem, *model.blocks[: tapped + 1])
     return stages, *shapes[tapped]
 
 

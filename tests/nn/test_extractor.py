@@ -64,6 +64,80 @@ def test_extractor_of_lite0_equals_timms_own_features():
     torch.testing.assert_close(extractor(images)[0], x, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "ghostnet_050",  # its stem's activation stands apart
+        "repghostnet_050",
+        "mobilenetv3_small_050",
+        "tf_efficientnet_lite0",
+        "lcnet_035",
+        "test_efficientnet_ln",
+        "mobilenetv4_conv_small_035",
+    ],
+)
+def test_extractor_features_are_what_timm_has_after_that_stage(backbone):
+    extractor = MultiScaleFeatureExtractor(backbone, weights=None, n_scales=1)
+    model = create_backbone(backbone, None).eval()
+    images = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    stages = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _block, _input, output: stages.append(output))
+    with torch.no_grad():
+        model.forward_features((images - extractor.mean) / extractor.std)
+        (features,) = extractor(images)
+    assert any(features.shape == stage.shape and torch.equal(features, stage) for stage in stages)
+
+
+@pytest.mark.skipif(not timm.is_model("mobilenetv5_base"), reason="needs a later timm")
+def test_extractor_mobilenetv5_goes_by_stride():
+    extractor = MultiScaleFeatureExtractor("mobilenetv5_base", weights=None)
+    assert [tuple(f.shape) for f in extractor(torch.rand(1, 3, 70, 64))] == [
+        (1, extractor.channels, 3, 2),
+        (1, extractor.channels, 2, 1),
+        (1, extractor.channels, 1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "words"),
+    [
+        ("swin_tiny_patch4_window7_224", (64, 64), "64 x 64 pixels, at scale 0 64 x 64"),
+        ("inception_v3", (224, 200), "224 x 200 pixels, at scale 2 56 x 50"),
+        ("hrnet_w18_small", (70, 100), "70 x 100 pixels, at scale 0 70 x 100"),
+        ("coatnet_nano_rw_224", (70, 100), "70 x 100 pixels, at scale 0 70 x 100"),
+    ],
+)
+def test_extractor_size_that_backbone_cannot_take_raises(backbone, size, words):
+    extractor = MultiScaleFeatureExtractor(backbone, weights=None)
+    with pytest.raises(ValueError, match=f"backbone='{backbone}' can't take images of {words}: .*input_size"):
+        extractor(torch.rand(1, 3, *size))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_extractor_out_of_memory_is_not_taken_for_a_bad_size(monkeypatch, error):
+    def fail(_images):
+        raise error
+
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None)
+    monkeypatch.setattr(extractor, "_extract", fail)
+    with pytest.raises(RuntimeError) as raised:
+        extractor(torch.rand(1, 3, 64, 64))
+    assert raised.value is error
+
+
+def test_extractor_images_of_other_type_keep_torchs_error():
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None)
+    with pytest.raises(RuntimeError, match="type"):
+        extractor(torch.rand(1, 3, 64, 64, dtype=torch.float64))
+
+
 def test_extractor_train_stays_frozen_and_in_eval_mode():
     extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None).train()
     assert not any(module.training for module in extractor.modules())
@@ -92,6 +166,14 @@ def test_extractor_leaves_global_random_state_and_seeds_random_weights():
     stems = [e.state_dict()["backbone.0.weight"] for e in extractors]
     assert torch.equal(stems[0], stems[1])
     assert not torch.equal(stems[0], stems[2])
+
+
+def test_weights_random_leave_gpu_generators_alone(monkeypatch):
+    # Without a GPU its seed would be kept for when there is one, so it tells there too.
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    create_backbone("test_efficientnet", None, seed=3)
+    assert seeds == []
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64)])

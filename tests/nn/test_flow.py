@@ -137,6 +137,50 @@ def test_generator_same_seed_same_weights_and_global_state_untouched():
     assert not torch.equal(weights[0], weights[2])
 
 
+def anomalib_state_dict(n_blocks=3):
+    """A flow, and its weights under the names that they have in anomalib's model."""
+    flow = CrossScaleFlow(6, n_coupling_blocks=n_blocks, cross_conv_hidden_channels=4)
+    state_dict = {}
+    for k, block in enumerate(flow.blocks):
+        for i, subnet in enumerate((block.subnet1, block.subnet2), start=1):
+            prefix = f"graph.module_list.{2 * k + 1}.cross_convolution{i}"
+            state_dict |= {f"{prefix}.gamma{s}": gain[None] for s, gain in enumerate(subnet.gamma.detach())}
+            for ours, theirs in {
+                "expand": ("conv_scale0_0", "conv_scale1_0", "conv_scale2_0"),
+                "project": ("conv_scale0_1", "conv_scale1_1", "conv_scale2_1"),
+                "up": ("up_conv10", "up_conv21"),
+                "down": ("down_conv01", "down_conv12"),
+            }.items():
+                for conv, name in zip(getattr(subnet, ours), theirs, strict=True):
+                    state_dict |= {f"{prefix}.{name}.{n}": t for n, t in conv.state_dict().items()}
+    return flow, state_dict
+
+
+def test_from_anomalib_restores_weights_and_leaves_global_random_state():
+    expected, state_dict = anomalib_state_dict()
+    before = torch.get_rng_state()
+    flow = CrossScaleFlow.from_anomalib(state_dict)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert flow.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(t, expected.state_dict()[name]) for name, t in flow.state_dict().items())
+
+
+@pytest.mark.parametrize("missing", [1, 3, 5])
+def test_from_anomalib_missing_block_raises(missing):
+    _, state_dict = anomalib_state_dict()
+    partial = {key: t for key, t in state_dict.items() if f"module_list.{missing}." not in key}
+    with pytest.raises(ValueError, match="state_dict does not hold the weights of anomalib's CsFlowModel"):
+        CrossScaleFlow.from_anomalib(partial)
+
+
+@pytest.mark.parametrize("name", ["foo.weight", "gamma_x", "conv_scale0_0.foo"])
+def test_from_anomalib_unknown_weight_raises(name):
+    _, state_dict = anomalib_state_dict()
+    state_dict[f"graph.module_list.1.cross_convolution1.{name}"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"(?s)does not hold the weights of anomalib's.*(foo|gamma_x)"):
+        CrossScaleFlow.from_anomalib(state_dict)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_permutations_follow_numpy_generator_of_block_index(shared):
     flow = CrossScaleFlow(9, cross_conv_hidden_channels=1, n_coupling_blocks=3, shared_permutations=shared)

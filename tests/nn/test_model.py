@@ -1,5 +1,8 @@
 """The whole torch model, and maps and scores from latent maps."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 
@@ -49,10 +52,24 @@ def test_model_other_channel_counts_work(num_channels):
 
 
 def test_model_rebuilt_from_config_takes_state_dict(model):
-    twin = CSFlowModel(**model.config, weights=None, seed=5)
+    twin = CSFlowModel(**{**model.config, "weights": None}, seed=5)
     twin.load_state_dict(model.state_dict())
     images = torch.rand(1, 3, 96, 64)
     assert torch.equal(twin.eval()(images).pred_score, model.eval()(images).pred_score)
+
+
+@pytest.mark.parametrize("input_size", [0, (64, -1), (64,), (64, 64, 3), 64.0, "64", None, (64, None)])
+def test_model_bad_input_size_raises(input_size):
+    with pytest.raises(ValueError, match=rf"input_size must be .*, got {re.escape(repr(input_size))}\."):
+        CSFlowModel(input_size, 4, backbone="test_efficientnet", weights=None)
+
+
+@pytest.mark.parametrize("input_size", [np.int64(1), (np.int32(40), 64), np.array([40, 64])])
+def test_model_input_size_of_any_integers_becomes_int(input_size):
+    model = CSFlowModel(input_size, 4, backbone="test_efficientnet", weights=None)
+    size = model.config["input_size"]
+    assert [type(n) for n in size] == [int, int]
+    assert model.eval()(torch.rand(1, 3, *size)).anomaly_map.shape[2:] == size
 
 
 def test_map_all_is_product_of_upsampled_scales():
@@ -82,7 +99,7 @@ def test_map_of_local_anomaly_peaks_there():
 
 
 def test_map_unknown_mode_raises():
-    with pytest.raises(ValueError, match="'mean' is not a valid AnomalyMapMode"):
+    with pytest.raises(ValueError, match="mode must be 'all' or 'max', got 'mean'"):
         AnomalyMapGenerator((3, 4, 4), "mean")
 
 
