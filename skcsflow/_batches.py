@@ -1,6 +1,6 @@
 """Networks applied to many items so that no result depends on the others."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, repeat
 from typing import TypeVar
@@ -26,7 +26,7 @@ def map_items(
     n_items: int,
     device: torch.device,
     n_jobs: int | None,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Read items and compute a result for each.
 
     Which kernels run, and so the last digits of a result, depend on the shape of a

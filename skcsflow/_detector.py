@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skcsflow._cache import open_cache
 from skcsflow._device import parameter_dtype, repeatable, resolve_device
 from skcsflow._features import ImageScores, collect_features, extract_features, score_features, score_images
-from skcsflow._images import ImageCollection, check_images, is_row_matrix, resolve_image_shape
+from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
 from skcsflow._persistence import pack_model, place_model, unpack_model
 from skcsflow._training import FlowTrainer
 from skcsflow._validation import (
@@ -475,7 +475,9 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
         num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
         if is_row_matrix(X):
-            X = validate_data(self, X, reset=reset)
+            check_rows(X)
+            # Each image is checked to be finite when it is read, by a message that names its row.
+            X = validate_data(self, X, reset=reset, ensure_all_finite=False)
             given = self.image_shape if reset else self.image_shape_ or self.image_shape
             if given is None and not reset:
                 raise ValueError(

@@ -1,6 +1,7 @@
 """Images -> feature maps -> scores and maps, each image for itself."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -164,10 +165,11 @@ def score_images(
         return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
     results = map_items(extractor.prepare, compute, len(images), extractor.device, n_jobs)
-    for i, ((score, log_likelihood, *scale_maps), size) in enumerate(results):
-        if not (score.isfinite() and log_likelihood.isfinite()):
-            raise ValueError(_TOO_LARGE.format(what="score", row=i))
-        yield ImageScores(score.item(), log_likelihood.item(), [m.cpu() for m in scale_maps], size)
+    with closing(results):  # its threads end here, also where the caller keeps the error
+        for i, ((score, log_likelihood, *scale_maps), size) in enumerate(results):
+            if not (score.isfinite() and log_likelihood.isfinite()):
+                raise ValueError(_TOO_LARGE.format(what="score", row=i))
+            yield ImageScores(score.item(), log_likelihood.item(), [m.cpu() for m in scale_maps], size)
 
 
 def score_features(

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["ImageCollection", "check_images", "is_row_matrix", "resize", "resolve_image_shape"]
+__all__ = ["ImageCollection", "check_images", "check_rows", "is_row_matrix", "resize", "resolve_image_shape"]
 
 _LOADING = threading.Lock()
 
@@ -138,6 +138,19 @@ def is_row_matrix(X: Any) -> bool:
             or (isinstance(X[0], np.ndarray) and X[0].ndim < 2)
         )
     return hasattr(X, "__array__")
+
+
+def check_rows(X: Any) -> None:
+    """Check that the rows of a nested list have one length."""
+    if not isinstance(X, (list, tuple)):
+        return  # scikit-learn checks the rest
+    lengths = [len(row) if hasattr(row, "__len__") else None for row in X]
+    for i, length in enumerate(lengths):
+        if length != lengths[0]:
+            raise ValueError(
+                f"X is ragged: X[0] holds {lengths[0]} values, X[{i}] holds {length}. Rows must be flattened "
+                "images of one shape; images of different shapes are passed as arrays (H, W)."
+            )
 
 
 def _holds_images(X: Any) -> bool:

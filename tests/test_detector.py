@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -658,6 +659,26 @@ def test_rows_after_images_take_image_shape(make, images):
         ValueError, match=r"image_shape=\(48, 40\) has 1920 elements, but the rows of X have 49"
     ):
         detector.predict(np.zeros((2, 49)))
+
+
+def test_rows_with_nan_raise_with_the_row(make, blobs):
+    X = blobs.copy()
+    X[7, 3] = np.nan
+    with pytest.raises(ValueError, match=r"Input X contains NaN or infinity: X\[7\]"):
+        make().fit(X)
+
+
+@pytest.mark.parametrize("X", [[[1.0] * 4] * 3 + [[1.0] * 3], [np.zeros(4)] * 3 + [np.zeros(3)]])
+def test_ragged_rows_raise_with_the_row(make, X):
+    with pytest.raises(ValueError, match=r"X is ragged: X\[0\] holds 4 values, X\[3\] holds 3"):
+        make().fit(X)
+
+
+def test_threads_end_where_an_error_is_kept(fitted):
+    with pytest.raises(ValueError, match="too large") as kept:
+        fitted.score_samples(np.full((20, 9, 9), 1e38))
+    assert not [t for t in threading.enumerate() if "ThreadPool" in t.name]
+    assert kept.value is not None
 
 
 def test_rows_of_another_length_raise_in_scikit_learns_words(make, blobs):

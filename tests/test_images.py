@@ -342,8 +342,8 @@ BAD_X = {
     "0 wide": ([GREY[0], np.zeros((4, 0, 3))], ValueError, r"X\[1\] has shape \(4, 0, 3\)"),
     "0 channels": (np.zeros((2, 4, 4, 0)), ValueError, r"X\[0\] has shape \(4, 4, 0\)"),
     "0 high tensor": (torch.zeros(2, 3, 0, 4), ValueError, r"X\[0\] has shape \(3, 0, 4\)"),
-    "ragged lists": ([[1, 2, 3], [1, 2]], ValueError, "inhomogeneous"),
-    "ragged rows": ([np.zeros(3), np.zeros(2)], ValueError, "inhomogeneous"),
+    "ragged lists": ([[1, 2, 3], [1, 2]], ValueError, r"X is ragged: X\[0\]"),
+    "ragged rows": ([np.zeros(3), np.zeros(2)], ValueError, r"X is ragged: X\[0\]"),
     "array and path": ([GREY[0], "a.png"], TypeError, r"X\[0\] is an array, X\[1\] is a path"),
     "PIL and tensor": ([Image.fromarray(GREY[0]), torch.zeros(3, 4, 4)], TypeError, r"X\[1\] is a tensor"),
     "None in list": ([GREY[0], None], TypeError, r"X\[1\] is of type NoneType"),
@@ -379,7 +379,7 @@ for _value in (np.nan, np.inf, -np.inf):
         f"{_value} rows": (
             _bad.reshape(3, -1),
             ValueError,
-            "Input X contains NaN" if np.isnan(_value) else "Input X contains infinity",
+            "Input X contains NaN" if np.isnan(_value) else r"NaN or infinity: X\[1\]",
         ),
     }
 
