@@ -29,10 +29,10 @@ class CountingDetector(CSFlowDetector):
     of itself can hide one.
     """
 
-    def _make_model(self, size, seed):
-        model, is_new = super()._make_model(size, seed)
+    def _new_model(self, size, seed):
+        model = super()._new_model(size, seed)
         model.feature_extractor.register_forward_hook(_count)
-        return model, is_new
+        return model
 
 
 def _count(module, args, output):
