@@ -29,7 +29,9 @@ def by_batches(detector: CSFlowDetector, images: np.ndarray, batch_size: int) ->
     scores = []
     for start in range(0, len(images), batch_size):
         rows = range(start, min(start + batch_size, len(images)))
-        batch = torch.stack([collection.read(i, (256, 256), torch.float32)[0] for i in rows])
+        batch = torch.stack(
+            [collection.read(i, collection.load(i), (256, 256), torch.float32)[0] for i in rows]
+        )
         z, _ = model.flow(model.feature_extractor(batch.contiguous(memory_format=torch.channels_last)))
         scores.append(anomaly_score(z))
         model.anomaly_map_generator.scale_maps(z)

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
+import joblib
 from filelock import FileLock
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
@@ -62,14 +64,16 @@ class FeatureCache:
     """
 
     def __init__(self, memory: Any) -> None:
-        self._entry = memory.cache(_entry, ignore=["compute"])
+        # joblib would report every look-up as a call; the fit's own `verbose` tells enough.
+        options = {"verbose": 0} if isinstance(memory, joblib.Memory) else {}
+        self._entry = memory.cache(_entry, ignore=["compute"], **options)
         location = getattr(memory, "location", None)
         self._locks = Path(location) / "skcsflow-locks" if isinstance(location, (str, os.PathLike)) else None
         if self._locks is not None:
             self._locks.mkdir(parents=True, exist_ok=True)
             # joblib's first use of a folder writes a file that it compares later: one process at a time.
             with FileLock(self._locks / "first.lock"):
-                self.get("")
+                self.get(uuid4().hex)
 
     def get(self, key: str) -> CachedFeatures | None:
         """Look an entry up; None where there is none."""
@@ -177,6 +181,9 @@ def feature_cache_info(memory: Any) -> FeatureCacheInfo:
         raise ValueError(f"memory must be a folder or a joblib.Memory in a folder, got {memory!r}.")
     names = {"skcsflow", _entry.__name__}
     items = [item for item in backend.get_items() if names <= set(Path(item.path).parts)]
+    items = [
+        item for item in items if (Path(item.path) / "output.pkl").exists()
+    ]  # a killed writer leaves none
     return FeatureCacheInfo(len(items), sum(item.size for item in items))
 
 

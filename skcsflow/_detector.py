@@ -116,7 +116,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     offset_ : float
         ``decision_function`` is ``score_samples`` less this.
     history_ : dict of str to ndarray of shape (n_epochs,)
-        ``loss``, ``grad_norm``, ``learning_rate`` and ``seconds`` of each epoch.
+        ``loss``, ``grad_norm``, ``learning_rate`` and ``seconds`` of each epoch that
+        the model was trained for.
     device_ : torch.device
         The device that is used.
     precision_ : str
@@ -267,13 +268,9 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             As :meth:`fit` does; and where a parameter that shapes the model was changed
             since the first call.
         """
+        self._validate_params()  # which scikit-learn leaves out in later calls
         go_on = self.__sklearn_is_fitted__()
-        before = self.history_ if go_on else {}
-        self._train(X, y, reset=not go_on, go_on=go_on, n_epochs=1, lr_schedule="constant")
-        self.history_ = {
-            name: np.concatenate([before.get(name, []), new]) for name, new in self.history_.items()
-        }
-        return self
+        return self._train(X, y, reset=not go_on, go_on=go_on, n_epochs=1, lr_schedule="constant")
 
     def _train(self, X: Any, y: ArrayLike | None, **how: Any) -> Self:
         before = dict(vars(self))
@@ -330,7 +327,10 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         self.model_ = model
         self.device_ = device
         self.precision_ = self.precision
-        self.history_ = {name: np.array(values) for name, values in trainer.history.items()}
+        before = self.history_ if go_on else {}
+        self.history_ = {
+            name: np.concatenate([before.get(name, []), values]) for name, values in trainer.history.items()
+        }
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
 
@@ -531,7 +531,10 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "model_" in state:
-            state["model_"] = pack_model(state["model_"], with_backbone=self.store_backbone)
+            model = state["model_"]
+            # Random weights could not be found again, whatever store_backbone became after fit.
+            with_backbone = self.store_backbone or model.config["weights"] is None
+            state["model_"] = pack_model(model, with_backbone=with_backbone)
             del state["device_"]
         return state
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from importlib.metadata import version
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import PIL
@@ -30,12 +31,18 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, i: int, size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
-        """Image `i` at a size and of a type; and the size that it had."""
+    def load(self, i: int) -> Any:
+        """What image `i` is made of, such as the bytes of a file."""
         ...
 
-    def digest(self, i: int) -> bytes:
-        """Digest of all in image `i` that `read` depends on."""
+    def digest(self, content: Any) -> bytes:
+        """Digest of what `load` gave, and of all else that `read` depends on."""
+        ...
+
+    def read(
+        self, i: int, content: Any, size: tuple[int, int], dtype: torch.dtype
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """Image `i`, of what `load` gave, at a size and of a type; and the size that it had."""
         ...
 
 
@@ -229,15 +236,18 @@ class _Extractor:
 
     def _context(self) -> bytes:
         """All that features depend on beside the image."""
-        device = self.device.type
-        if device == "cuda":
+        # Other kernels, other last digits.
+        if self.device.type == "cuda":
             device = torch.cuda.get_device_name(self.device)
-        versions = (torch.__version__, timm.__version__, PIL.__version__)
+        else:
+            device = torch.backends.cpu.get_cpu_capability()
+        versions = (version("skcsflow"), torch.__version__, timm.__version__, PIL.__version__)
         parts = (
             self.model.feature_extractor.fingerprint(),
             self.input_size,
             self.precision,
             device,
+            torch.get_float32_matmul_precision(),
             versions,
         )
         return repr(parts).encode()
@@ -246,11 +256,12 @@ class _Extractor:
         """Look an image's features up, or read the image; for several threads at a time."""
         row = int(row)
         key = ""
+        content = self.images.load(row)  # once, for key and image: a file may change at any time
         if self.cache is not None:
-            key = blake2b(self.context + self.images.digest(row), digest_size=16).hexdigest()
+            key = blake2b(self.context + self.images.digest(content), digest_size=16).hexdigest()
             if (cached := self.cache.get(key)) is not None:
                 return _Pending(row, key, cached, None, cached.size)
-        image, size = self.images.read(row, self.input_size, self.dtype)
+        image, size = self.images.read(row, content, self.input_size, self.dtype)
         return _Pending(row, key, None, image, size)
 
     def finish(self, pending: list[_Pending]) -> list[ImageFeatures]:

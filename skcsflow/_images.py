@@ -4,14 +4,15 @@ import os
 import threading
 from collections.abc import Sequence
 from hashlib import blake2b
+from io import BytesIO
 from math import isqrt, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,7 +54,70 @@ class ImageCollection(Sequence[Tensor]):
 
     def __getitem__(self, i: Any) -> Any:
         """Image `i` as a Tensor of shape (num_channels, H, W), floating, from 0 to 1."""
-        item, name = self._load(i)
+        return self._decode(i, self.load(i))
+
+    def load(self, i: int) -> Any:
+        """What image `i` is made of: the bytes of a file, the array of a PIL image, anything else as it is."""
+        item = self.items[i]
+        if isinstance(item, (str, os.PathLike)):
+            try:
+                return _File(_is_npy(Path(item)), Path(item).read_bytes())
+            except FileNotFoundError as error:
+                raise ValueError(f"{self._name(i)}: there is no such file.") from error
+            except OSError as error:
+                raise ValueError(f"{self._name(i)} could not be read as an image: {error}") from error
+        if isinstance(item, Image.Image):
+            try:
+                # Opening is lazy, and one image may be in X twice: two threads must not load it at once.
+                with _LOADING:
+                    item = ImageOps.exif_transpose(item)
+                return _from_pil(item, self.num_channels)
+            except Exception as error:  # decoders raise all kinds on files that are not what they seem
+                raise ValueError(f"{self._name(i)} could not be read as an image: {error}") from error
+        return item
+
+    def digest(self, content: Any) -> bytes:
+        """Digest of what :meth:`load` gave, and of all else that :meth:`read` makes an image of it by."""
+        how: list[Any] = [self.num_channels, self.channels_first, self.row_shape]
+        if isinstance(content, _File):
+            how.append(content.is_npy)
+            data = content.data
+        elif isinstance(content, Tensor):
+            how += [str(content.dtype), tuple(content.shape)]
+            data = content.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+        else:
+            array = np.asarray(content)
+            how += [str(array.dtype), array.shape]
+            data = array.tobytes()
+        digest = blake2b(repr(how).encode(), digest_size=32)
+        digest.update(data)
+        return digest.digest()
+
+    def read(
+        self, i: int, content: Any, size: tuple[int, int], dtype: torch.dtype
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """Image `i`, of what :meth:`load` gave, at a size and of a type; and the size that it had."""
+        image = self._decode(i, content)
+        resized = resize(image, size).to(dtype)
+        if not torch.isfinite(resized).all():
+            raise ValueError(f"Input X contains a value too large for {dtype}: X[{i}] does.")
+        return resized, (image.shape[-2], image.shape[-1])
+
+    def _name(self, i: int) -> str:
+        item = self.items[i]
+        return f"X[{i}] ({os.fspath(item)!r})" if isinstance(item, (str, os.PathLike)) else f"X[{i}]"
+
+    def _decode(self, i: int, content: Any) -> Tensor:
+        name, item = self._name(i), content
+        if isinstance(content, _File):
+            try:
+                item = _decode_file(content, self.num_channels)
+            except UnidentifiedImageError as error:
+                raise ValueError(
+                    f"{name} could not be read as an image: no format that Pillow knows"
+                ) from error
+            except Exception as error:
+                raise ValueError(f"{name} could not be read as an image: {error}") from error
         if not isinstance(item, Tensor):
             item = np.asarray(item)
             if self.row_shape is not None:
@@ -73,54 +137,6 @@ class ImageCollection(Sequence[Tensor]):
         if not torch.isfinite(image).all():
             raise ValueError(f"Input X contains NaN or infinity: {name} does.")
         return image
-
-    def _load(self, i: Any) -> tuple[Any, str]:
-        """Item `i`, as an array if it was a path or a PIL image; and what to call it in messages."""
-        item = self.items[i]
-        name = f"X[{i}]"
-        if not isinstance(item, (str, os.PathLike, Image.Image)):
-            return item, name
-        try:
-            if isinstance(item, Image.Image):
-                # Opening is lazy, and one image may be in X twice: two threads must not load it at once.
-                with _LOADING:
-                    item = ImageOps.exif_transpose(item)
-                return _from_pil(item, self.num_channels), name
-            name = f"X[{i}] ({os.fspath(item)!r})"
-            return _read_file(Path(item), self.num_channels), name
-        except FileNotFoundError as error:
-            raise ValueError(f"{name}: there is no such file.") from error
-        except Exception as error:  # decoders raise all kinds on files that are not what they seem
-            raise ValueError(f"{name} could not be read as an image: {error}") from error
-
-    def digest(self, i: int) -> bytes:
-        """Digest of all that :meth:`read` makes image `i` of, size and dtype apart: of a file, its bytes."""
-        item = self.items[i]
-        how: list[Any] = [self.num_channels, self.channels_first, self.row_shape]
-        if isinstance(item, (str, os.PathLike)):
-            path = Path(item)
-            how.append(_is_npy(path))
-            try:
-                content: Any = path.read_bytes()
-            except OSError:  # what is wrong with it is for `read` to say
-                content = b""
-        else:
-            item, _ = self._load(i)
-            how += [str(item.dtype), tuple(item.shape)]
-            if isinstance(item, Tensor):  # numpy doesn't know all of torch's types
-                item = item.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-            content = item.tobytes()
-        digest = blake2b(repr(how).encode(), digest_size=32)
-        digest.update(content)
-        return digest.digest()
-
-    def read(self, i: int, size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
-        """Image `i` as a Tensor of shape (num_channels, *size) and of `dtype`; and the size that it had."""
-        image = self[i]
-        resized = resize(image, size).to(dtype)
-        if not torch.isfinite(resized).all():
-            raise ValueError(f"Input X contains a value too large for {dtype}: X[{i}] does.")
-        return resized, (image.shape[-2], image.shape[-1])
 
 
 def is_row_matrix(X: Any) -> bool:
@@ -283,14 +299,19 @@ def _kind(item: Any, i: int) -> str:
     )
 
 
+class _File(NamedTuple):
+    is_npy: bool
+    data: bytes
+
+
 def _is_npy(path: Path) -> bool:
     return path.suffix.lower() == ".npy"
 
 
-def _read_file(path: Path, num_channels: int) -> NDArray[Any]:
-    if _is_npy(path):
-        return np.load(path, allow_pickle=False)
-    with Image.open(path) as image:
+def _decode_file(file: _File, num_channels: int) -> NDArray[Any]:
+    if file.is_npy:
+        return np.load(BytesIO(file.data), allow_pickle=False)
+    with Image.open(BytesIO(file.data)) as image:
         return _from_pil(ImageOps.exif_transpose(image), num_channels)
 
 

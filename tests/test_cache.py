@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skcsflow import CSFlowDetector, feature_cache_info
 from skcsflow._cache import CachedFeatures, open_cache
+from skcsflow._images import ImageCollection
 
 
 class CountingDetector(CSFlowDetector):
@@ -163,6 +164,40 @@ def test_a_file_that_changes_is_read_again(log, grey_images, tmp_path):
     assert len(counted(log)) == 6
     (expected,) = detector.score_samples(grey_images[1:2])
     assert first != second == expected
+
+
+def test_a_file_that_changes_while_it_is_read_is_never_kept_as_what_it_was(
+    grey_images, tmp_path, monkeypatch
+):
+    path = tmp_path / "a.png"
+    Image.fromarray(grey_images[0]).save(path)
+    detector = CSFlowDetector(**TINY, memory=tmp_path / "cache").fit(grey_images[1:5])
+    (expected,) = detector.score_samples([path])
+    digest = ImageCollection.digest
+
+    def digest_and_replace(self, content):
+        found = digest(self, content)
+        Image.fromarray(grey_images[1]).save(path)
+        return found
+
+    joblib.Memory(tmp_path / "cache" / "joblib", verbose=0).clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageCollection, "digest", digest_and_replace)
+        assert detector.score_samples([path]).tolist() == [expected]
+    path.unlink()
+    with pytest.raises(ValueError, match="no such file"):
+        detector.score_samples([path])
+
+
+def test_masked_arrays_are_told_apart_as_they_are_read(fitted, grey_images, tmp_path):
+    X = np.ma.array(grey_images[:4], mask=True)
+    detector = CSFlowDetector(**TINY, memory=tmp_path).fit(grey_images)
+    np.testing.assert_array_equal(detector.score_samples(X), fitted.score_samples(X))
+
+
+def test_memory_of_joblibs_default_verbosity_prints_nothing(grey_images, tmp_path, capfd):
+    CSFlowDetector(**TINY, memory=joblib.Memory(tmp_path)).fit(grey_images[:2])
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_one_array_in_two_shapes_is_two_images(grey_images, tmp_path):
@@ -391,6 +426,7 @@ def test_a_writer_that_is_killed_leaves_no_lock_and_no_half_entry(tmp_path, when
     writer.stdout.close()
     cache = open_cache(folder)
     assert cache.get("00") is None
+    assert feature_cache_info(folder).n_images == 0
     (found,) = cache.get_or_compute(["00"], lambda missing: [entry(7)])
     assert found.maps[0][0, 0, 0] == cache.get("00").maps[0][0, 0, 0] == 7
 

@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from skcsflow import PAPER_PARAMS, CSFlowDetector
 from skcsflow._images import check_images, resize
+from skcsflow._training import FlowTrainer
 
 
 @pytest.fixture
@@ -372,8 +373,8 @@ def test_warm_start_goes_on_with_the_same_weights(make, images):
     first = detector.history_["loss"]
     scores = detector.score_samples(images).mean()
     detector.fit(images)
-    second = detector.history_["loss"]
-    assert len(second) == 6
+    assert len(detector.history_["loss"]) == 12
+    second = detector.history_["loss"][6:]
     assert second[0] < first[1] < first[0]
     assert second[-1] < first[-1]
     assert detector.score_samples(images).mean() != scores
@@ -413,6 +414,25 @@ def test_partial_fit_first_call_makes_a_detector_and_later_ones_train_it(make, i
 def test_partial_fit_repeats_bits_and_orders_images_anew_each_time(make, images):
     one, other = (make(n_epochs=1).partial_fit(images).partial_fit(images[::2]) for _ in range(2))
     np.testing.assert_array_equal(one.score_samples(images), other.score_samples(images))
+
+
+def test_warm_starts_and_partial_fits_never_repeat_an_order(make, images, monkeypatch):
+    seeds = []
+    train = FlowTrainer.train
+    monkeypatch.setattr(
+        FlowTrainer, "train", lambda self, *args: seeds.append(self.seed) or train(self, *args)
+    )
+    detector = make(n_epochs=1, warm_start=True)
+    for _ in range(3):
+        detector.fit(images).partial_fit(images)
+    assert len(set(seeds)) == 6
+    assert len(detector.history_["loss"]) == 6
+
+
+def test_partial_fit_bad_parameter_after_fit_raises(make, images):
+    detector = make().fit(images).set_params(max_grad_norm=-1.0)
+    with pytest.raises(ValueError, match="max_grad_norm"):
+        detector.partial_fit(images)
 
 
 def test_partial_fit_that_fails_leaves_the_detector(make, images):

@@ -19,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 
 from skcsflow import CSFlowDetector
 from skcsflow._persistence import pack_model, unpack_model
+from skcsflow.nn._weights import local_weights
 
 
 def by_joblib(detector):
@@ -203,11 +204,50 @@ def test_file_from_a_gpu_loads_where_there_is_none(fitted, grey_images):
     )
 
 
-def test_file_whose_tensors_said_cuda_holds_no_trace_of_it(fitted):
-    # What torch's own pickles hold of a GPU is a storage's place; ours are arrays, and the place a name.
-    data = pickle.dumps(fitted, protocol=2)
+def test_file_from_a_simulated_gpu_holds_no_trace_of_it_and_loads(fitted, grey_images, monkeypatch):
+    detector = copy.copy(fitted)
+    detector.__dict__ = {**vars(fitted), "device_": torch.device("cuda:3")}
+    on_cpu = []  # all that came from the GPU by now; like a real one, ours gives no arrays otherwise
+    cpu, numpy = torch.Tensor.cpu, torch.Tensor.numpy
+
+    def copy_to_cpu(tensor):
+        on_cpu.append(cpu(tensor).clone())
+        return on_cpu[-1]
+
+    def to_numpy(tensor):
+        if not any(tensor is t for t in on_cpu):
+            raise TypeError("can't convert cuda:3 device type tensor to numpy")
+        return numpy(tensor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "cpu", copy_to_cpu)
+        patch.setattr(torch.Tensor, "numpy", to_numpy)
+        data = pickle.dumps(detector, protocol=2)
+    assert len(on_cpu) > 20
     assert b"cuda" not in data
-    assert b"torch_utils" not in data
+    assert b"ctorch" not in data
+    loaded = pickle.loads(data)
+    assert loaded.device_ == torch.device("cpu")
+    np.testing.assert_array_equal(loaded.score_samples(grey_images), fitted.score_samples(grey_images))
+
+
+def test_random_backbone_is_stored_whatever_became_of_the_parameter(tiny_params, grey_images):
+    detector = CSFlowDetector(**tiny_params).fit(grey_images[:4]).set_params(store_backbone=False)
+    for way in WAYS:
+        np.testing.assert_array_equal(
+            way(detector).score_samples(grey_images), detector.score_samples(grey_images)
+        )
+
+
+def test_weights_in_torch_hubs_cache_are_found_again(grey_images, tmp_path, monkeypatch):
+    config = timm.models.get_pretrained_cfg("legacy_seresnet18")
+    assert not config.hf_hub_id
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = config.url.rsplit("/", 1)[1]
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(timm.create_model("legacy_seresnet18").state_dict(), tmp_path / "hub" / "checkpoints" / name)
+    found = local_weights("legacy_seresnet18", "auto")
+    assert found == tmp_path / "hub" / "checkpoints" / name
 
 
 def test_partial_fit_goes_on_training_a_loaded_detector(tiny_params, grey_images):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skcsflow.nn._fold import fold_batch_norms
 from skcsflow.nn._weights import create_backbone
 
 __all__ = ["MultiScaleFeatureExtractor"]
@@ -23,7 +24,8 @@ class MultiScaleFeatureExtractor(nn.Module):
     for scale :math:`s`, and each copy goes through the same frozen backbone, up to its
     last stage of stride 32. An EfficientNet has several: there it is the last one
     before the widest, as in the paper (36 blocks of EfficientNet-B5, timm's
-    ``blocks.5``, 304 channels). What comes after is cut off.
+    ``blocks.5``, 304 channels). What comes after is cut off, and batch norms are folded
+    into the convolutions before them.
 
     Parameters
     ----------
@@ -101,6 +103,9 @@ class MultiScaleFeatureExtractor(nn.Module):
             self._least_size = _STRIDE  # without padding, such as in ConvNeXt, less would vanish
         self.requires_grad_(False)
         self.eval()
+        # Any size will do, but not every backbone takes any.
+        size = 2 * _STRIDE if self._least_size == 1 else model.pretrained_cfg["input_size"][-1]
+        fold_batch_norms(self.backbone, torch.zeros(1, num_channels, size, size))
 
     def train(self, mode: bool = True) -> "MultiScaleFeatureExtractor":
         """Stay in evaluation mode: batch norms must use their stored statistics for ever."""
@@ -118,7 +123,7 @@ class MultiScaleFeatureExtractor(nn.Module):
         digest.update(repr((self.backbone_name, self.num_channels, self.n_scales)).encode())
         for name, tensor in self.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+            digest.update(tensor.detach().contiguous().cpu().numpy().data)
         return digest.hexdigest()
 
     def forward(self, images: Tensor) -> list[Tensor]:

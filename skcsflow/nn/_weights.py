@@ -5,6 +5,7 @@ import os
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import timm
 import torch
@@ -114,6 +115,10 @@ def local_weights(name: str, weights: str | os.PathLike[str] | None) -> str | os
             path = try_to_load_from_cache(config.hf_hub_id, filename)
             if isinstance(path, str):
                 return path
+    if config is not None and isinstance(config.url, str) and config.url:
+        downloaded = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(config.url).path).name
+        if downloaded.is_file():
+            return downloaded
     raise OSError(f"timm's pretrained weights of {name!r} are not in its local cache.")
 
 
