@@ -7,8 +7,6 @@ from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import PIL
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +14,7 @@ from torch import Tensor
 from skcsflow._batches import apply_to_batch, map_items
 from skcsflow._cache import CachedFeatures, FeatureCache
 from skcsflow._device import autocast
+from skcsflow._openvino import run_openvino
 from skcsflow.nn import CSFlowModel, anomaly_score
 
 __all__ = ["ImageScores", "collect_features", "extract_features", "score_features", "score_images"]
@@ -92,6 +91,7 @@ def extract_features(
     *,
     precision: str,
     n_jobs: int | None,
+    engine: str = "torch",
     cache: FeatureCache | None = None,
 ) -> Iterator[ImageFeatures]:
     """Read, resize and run images through the backbone.
@@ -108,6 +108,8 @@ def extract_features(
         Precision to compute in.
     n_jobs : int or None
         Number of threads, see :func:`~skcsflow._batches.map_items`.
+    engine : {"torch", "openvino"}, default="torch"
+        What runs the networks.
     cache : FeatureCache or None, default=None
         Where features are looked up, and kept. They are the same bits with and without.
 
@@ -116,7 +118,7 @@ def extract_features(
     ImageFeatures
         Of each image in turn.
     """
-    extractor = _Extractor(model, images, precision, cache)
+    extractor = _Extractor(model, images, precision, engine, cache)
     yield from map_items(
         lambda i: extractor.prepare(rows[i]), extractor.finish, len(rows), extractor.device, n_jobs
     )
@@ -159,15 +161,18 @@ def score_images(
     *,
     precision: str,
     n_jobs: int | None,
+    engine: str = "torch",
     cache: FeatureCache | None = None,
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
-    extractor = _Extractor(model, images, precision, cache)
+    extractor = _Extractor(model, images, precision, engine, cache)
 
     def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
         features = extractor.finish(pending)
         scored = apply_to_batch(
-            lambda batch: _score(model, batch, precision), [f.maps for f in features], extractor.device
+            lambda batch: _score(model, batch, precision, engine),
+            [f.maps for f in features],
+            extractor.device,
         )
         return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
@@ -180,7 +185,12 @@ def score_images(
 
 
 def score_features(
-    model: CSFlowModel, features: Sequence[Tensor], *, precision: str, n_jobs: int | None
+    model: CSFlowModel,
+    features: Sequence[Tensor],
+    *,
+    precision: str,
+    n_jobs: int | None,
+    engine: str = "torch",
 ) -> np.ndarray:
     """Anomaly scores of images whose features are at hand.
 
@@ -190,7 +200,7 @@ def score_features(
         The model.
     features : sequence of Tensors of shape (n, channels, H_s, W_s)
         Feature maps as :func:`collect_features` gives them.
-    precision, n_jobs
+    precision, n_jobs, engine
         As in :func:`extract_features`.
 
     Returns
@@ -201,7 +211,9 @@ def score_features(
     device = features[0].device
     results = map_items(
         lambda i: [f[i] for f in features],
-        lambda items: apply_to_batch(lambda batch: _score(model, batch, precision)[:1], items, device),
+        lambda items: apply_to_batch(
+            lambda batch: _score(model, batch, precision, engine)[:1], items, device
+        ),
         len(features[0]),
         device,
         n_jobs,
@@ -223,11 +235,12 @@ class _Extractor:
     """Extracts features of images, or finds them in the cache."""
 
     def __init__(
-        self, model: CSFlowModel, images: ImageSource, precision: str, cache: FeatureCache | None
+        self, model: CSFlowModel, images: ImageSource, precision: str, engine: str, cache: FeatureCache | None
     ) -> None:
         self.model = model
         self.images = images
         self.precision = precision
+        self.engine = engine
         self.cache = cache
         self.input_size = model.anomaly_map_generator.input_dims[1:]
         self.dtype = model.feature_extractor.mean.dtype
@@ -241,14 +254,17 @@ class _Extractor:
             device = torch.cuda.get_device_name(self.device)
         else:
             device = torch.backends.cpu.get_cpu_capability()
-        versions = (version("skcsflow"), torch.__version__, timm.__version__, PIL.__version__)
+        packages = ("skcsflow", "torch", "timm", "pillow") + (
+            ("openvino",) if self.engine == "openvino" else ()
+        )
         parts = (
             self.model.feature_extractor.fingerprint(),
             self.input_size,
             self.precision,
             device,
             torch.get_float32_matmul_precision(),
-            versions,
+            self.engine,
+            [version(package) for package in packages],
         )
         return repr(parts).encode()
 
@@ -296,6 +312,8 @@ class _Extractor:
         return extracted
 
     def _run(self, batch: list[Tensor]) -> list[Tensor]:
+        if self.engine == "openvino":
+            return run_openvino(self.model.feature_extractor, batch, self.precision)
         (images,) = batch
         with autocast(images.device, self.precision):
             features = self.model.feature_extractor(images.contiguous(memory_format=torch.channels_last))
@@ -307,13 +325,21 @@ def _tensors(entry: CachedFeatures) -> list[Tensor]:
     return [torch.from_numpy(m if m.flags.writeable else m.copy()) for m in entry.maps]
 
 
-def _score(model: CSFlowModel, features: Sequence[Tensor], precision: str) -> list[Tensor]:
+def _score(model: CSFlowModel, features: Sequence[Tensor], precision: str, engine: str) -> list[Tensor]:
+    if engine == "openvino":
+        *z, log_det = run_openvino(model.flow, features, precision)
+    else:
+        z, log_det = _latent(model, features, precision)
+    scores = anomaly_score(z)
+    n_dims = sum(m[0].numel() for m in z)
+    log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2
+    return [scores, log_likelihoods, *(m[:, 0] for m in model.anomaly_map_generator.scale_maps(z))]
+
+
+def _latent(model: CSFlowModel, features: Sequence[Tensor], precision: str) -> tuple[list[Tensor], Tensor]:
     # A clone has the strides of its memory format even where an axis is 1 long. Kernels
     # are chosen by strides, and kept features must give the same bits as fresh ones.
     features = [f.clone(memory_format=torch.channels_last) for f in features]
     with autocast(features[0].device, precision):
         z, log_det = model.flow(features)
-    scores = anomaly_score(z)
-    n_dims = sum(m[0].numel() for m in z)
-    log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2
-    return [scores, log_likelihoods, *(m[:, 0] for m in model.anomaly_map_generator.scale_maps(z))]
+    return z, log_det

@@ -54,6 +54,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "store_backbone": ["boolean"],
     "device": [str, torch.device],
     "precision": [StrOptions(set(PRECISIONS))],
+    "engine": [StrOptions({"torch", "openvino"})],
     "n_jobs": [
         Interval(Integral, 1, None, closed="left"),
         Interval(Integral, None, -1, closed="right"),

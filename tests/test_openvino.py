@@ -1,0 +1,124 @@
+"""OpenVINO as the engine."""
+
+import pickle
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from sklearn.base import clone
+
+from skcsflow import CSFlowDetector, feature_cache_info
+from skcsflow._openvino import run_openvino
+from skcsflow.nn import CSFlowModel
+
+pytest.importorskip("openvino")
+
+OPENVINO = {**TINY, "engine": "openvino"}
+
+
+@pytest.fixture(scope="module")
+def detector(grey_images):
+    return CSFlowDetector(**OPENVINO).fit(grey_images)
+
+
+def relative_difference(actual, expected):
+    return np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"input_size": (64, 96)}, {"whiten": False, "num_channels": 1}], ids=str
+)
+def test_scores_and_maps_are_those_of_torch_to_float32s_precision(grey_images, changes):
+    by_torch = CSFlowDetector(**{**TINY, **changes}).fit(grey_images)
+    expected = by_torch.score_samples(grey_images), by_torch.transform(grey_images)
+    by_openvino = by_torch.set_params(engine="openvino")
+    assert 0 < relative_difference(by_openvino.score_samples(grey_images), expected[0]) < 1e-5
+    assert relative_difference(by_openvino.transform(grey_images), expected[1]) < 5e-5  # a product of three
+
+
+def test_errors_against_float64_are_no_larger_than_torchs():
+    model = CSFlowModel((64, 64), 64, backbone="tf_efficientnet_lite0").eval()
+    for block in model.flow.blocks:
+        torch.nn.init.constant_(block.subnet1.gamma, 0.3)
+        torch.nn.init.constant_(block.subnet2.gamma, 0.3)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = run_openvino(model.feature_extractor, [image], "float32")
+        by_torch = model.feature_extractor(image)
+        exact = model.double().feature_extractor(image.double())
+    for actual, plain, expected in zip(found, by_torch, exact, strict=True):
+        bound = max(4 * (plain - expected).abs().max(), 1e-6 * expected.abs().max())
+        assert (actual - expected).abs().max() < bound
+
+
+def test_fit_by_openvino_learns_what_fit_by_torch_learns(detector, fitted, grey_images):
+    assert relative_difference(detector.score_samples(grey_images), fitted.score_samples(grey_images)) < 1e-3
+    assert detector.offset_ == pytest.approx(fitted.offset_, rel=1e-3)
+    np.testing.assert_array_equal(detector.predict(grey_images), fitted.predict(grey_images))
+
+
+def test_fit_twice_gives_the_same_bits(detector, grey_images):
+    twin = clone(detector).fit(grey_images)
+    np.testing.assert_array_equal(twin.score_samples(grey_images), detector.score_samples(grey_images))
+    assert twin.offset_ == detector.offset_
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_scores_of_a_call_of_single_calls_and_of_a_shuffled_call_are_the_same_bits(
+    detector, grey_images, n_jobs
+):
+    scores = detector.score_samples(grey_images)
+    order = np.random.RandomState(0).permutation(len(grey_images))
+    detector = pickle.loads(pickle.dumps(detector)).set_params(n_jobs=n_jobs)
+    np.testing.assert_array_equal(detector.score_samples(grey_images[order]), scores[order])
+    np.testing.assert_array_equal([detector.score_samples(x[None])[0] for x in grey_images], scores)
+
+
+def test_memory_gives_the_same_bits_and_tells_engines_apart(detector, grey_images, tmp_path):
+    cached = CSFlowDetector(**OPENVINO, memory=tmp_path)
+    for _ in range(2):
+        cached.fit(grey_images)
+        np.testing.assert_array_equal(cached.score_samples(grey_images), detector.score_samples(grey_images))
+    assert feature_cache_info(tmp_path).n_images == len(grey_images)
+    CSFlowDetector(**TINY, memory=tmp_path).fit(grey_images)
+    assert feature_cache_info(tmp_path).n_images == 2 * len(grey_images)
+
+
+def test_training_on_after_scoring_is_not_answered_by_the_network_as_it_was(detector, grey_images):
+    detector = pickle.loads(pickle.dumps(detector))
+    before = detector.score_samples(grey_images)
+    detector.partial_fit(grey_images)
+    after = detector.score_samples(grey_images)
+    assert not np.array_equal(after, before)
+    assert relative_difference(after, detector.set_params(engine="torch").score_samples(grey_images)) < 1e-5
+    detector.set_params(engine="openvino")
+    with torch.no_grad():
+        detector.model_.flow.blocks[0].subnet1.gamma.add_(0.2)
+    assert not np.array_equal(detector.score_samples(grey_images), after)
+
+
+def test_double_precision_is_refused_with_its_name(grey_images):
+    with pytest.raises(ValueError, match=r"engine='openvino' has no precision='float64'"):
+        CSFlowDetector(**{**OPENVINO, "precision": "float64"}).fit(grey_images)
+
+
+def test_an_unknown_engine_is_refused(grey_images):
+    with pytest.raises(ValueError, match="'engine' parameter"):
+        CSFlowDetector(**{**TINY, "engine": "onnx"}).fit(grey_images)
+
+
+def test_without_the_package_it_says_what_to_install(detector, grey_images):
+    loaded = pickle.loads(pickle.dumps(detector))
+    with mock.patch.dict(sys.modules, {"openvino": None}):
+        with pytest.raises(ImportError, match=r"skcsflow\[openvino\].*engine='torch'"):
+            loaded.score_samples(grey_images)
+        assert np.isfinite(loaded.set_params(engine="torch").score_samples(grey_images)).all()
+
+
+def test_openvino_is_imported_by_nobody_who_does_not_ask_for_it():
+    script = "import sys, skcsflow; sys.exit('openvino' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
