@@ -2,6 +2,8 @@
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,10 +14,11 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skcsflow._cache import open_cache
-from skcsflow._device import parameter_dtype, repeatable, resolve_device
-from skcsflow._features import ImageScores, collect_features, extract_features, score_features, score_images
+from skcsflow._device import parameter_dtype, resolve_device
+from skcsflow._features import ImageScores, extract_features, score_features, score_images
 from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
 from skcsflow._persistence import pack_model, place_model, unpack_model
+from skcsflow._storage import gather_features, in_batches
 from skcsflow._training import FlowTrainer
 from skcsflow._validation import (
     PAPER_PARAMS,
@@ -300,10 +303,6 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         model = self._continued_model(size) if go_on else self._new_model(size, model_seed)
         model = place_model(model, device, parameter_dtype(self.precision))
         computing: dict[str, Any] = {"precision": self.precision, "n_jobs": self.n_jobs}
-        items = extract_features(model, images, rows, cache=open_cache(self.memory), **computing)
-        features = collect_features(items, len(rows), device)
-        if self.whiten and not go_on:
-            model.flow.initialize_whitening([features])
         trainer = FlowTrainer(
             n_epochs=n_epochs,
             batch_size=self.batch_size,
@@ -315,10 +314,16 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             seed=order_seed + (len(self.history_["loss"]) if go_on else 0),  # other orders than before
             verbose=self.verbose,
         )
-        with torch.no_grad(), repeatable(device):
-            whitened, _ = model.flow.whiten(features)
-        trainer.train(model.flow, whitened)
-        scores = -score_features(model, features, **computing)
+        cache = open_cache(self.memory)
+        folder = None if cache is None else cache.folder
+        with (
+            closing(extract_features(model, images, rows, cache=cache, **computing)) as items,
+            gather_features((item.maps for item in items), len(rows), device, folder) as features,
+        ):
+            if self.whiten and not go_on:
+                model.flow.initialize_whitening(in_batches(features))
+            trainer.train(model.flow, features)
+            scores = -score_features(model, features, **computing)
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
@@ -464,13 +469,11 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         names = [f"anomaly_{i}_{j}" for i in range(height) for j in range(width)]
         return np.array(names, dtype=object)
 
-    def _score_images(self, X: Any) -> list[ImageScores]:
+    def _score_images(self, X: Any) -> Iterator[ImageScores]:
         check_is_fitted(self)
         images = self._check_X(X, reset=False)
         cache = open_cache(self.memory)
-        return list(
-            score_images(self.model_, images, precision=self.precision_, n_jobs=self.n_jobs, cache=cache)
-        )
+        return score_images(self.model_, images, precision=self.precision_, n_jobs=self.n_jobs, cache=cache)
 
     def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
         num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
