@@ -1,15 +1,16 @@
 """Time and memory of a fit on 250 to 16,000 image files, with and without `memory`.
 
-    python -m benchmarks.scale [--sizes 250 1000 4000 16000] [--input-size 128] [--n-coupling-blocks 1]
+    python -m benchmarks.scale [--sizes 250 1000 4000 16000] [--backbone tf_efficientnet_lite0] [--input-size 128]
 
-The images are functional ELPV cells at half their size, each shifted and given noise by a seed of its own, so that no two
-are alike. Every fit runs in a fresh process, for one epoch. The flow is small (one block of 16 hidden channels) and
+The images are functional ELPV cells at half their size, each shifted and given noise by a seed of its own, so that no
+two are alike. Every fit runs in a fresh process, for one epoch. The flow is small (one block of 16 hidden channels) and
 images are resized to 128 px, for the largest sizes to take minutes and not hours; default parameters cost several
-times as much per image.
+times as much per image. Backbones other than the lite ones have random weights, which make no difference here.
 
+CPU seconds are those of all the process's threads, which other work on the machine disturbs less than seconds.
 Peak RSS is the system's own record of the process. Anonymous memory is the part of it that no file stands behind; it
-is sampled every 10 ms. "More" is what either grew by from just before the fit: the interpreter, torch and the images'
-paths are not in it. Pages of `memory`'s files that the system caches belong to no process, and are in none of these.
+is sampled every 10 ms. "More" is what either grew by since just before the fit: the interpreter and torch are not in
+it, the model is. Pages of `memory`'s files that the system caches belong to no process, and are in none of these.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ from skcsflow import CSFlowDetector, feature_cache_info
 from skcsflow.datasets import load_elpv
 
 MB = 1e6
+COLUMNS = (
+    "n_images", "fit_seconds", "cpu_seconds", "cpu_ms_per_image", "cpu_ms_per_image_ratio", "peak_rss_mb",
+    "peak_rss_mb_ratio", "more_rss_mb", "peak_anonymous_mb", "peak_anonymous_mb_ratio", "more_anonymous_mb",
+)  # fmt: skip
 
 
 def write_images(folder: Path, n_images: int) -> None:
@@ -49,13 +54,11 @@ def path_of(folder: Path, i: int) -> Path:
     return folder / f"{i:05d}.png"
 
 
-def memory_of_process() -> dict[str, float]:
-    """The system's record of this process: current, anonymous and peak resident bytes."""
+def resident_memory() -> dict[str, float]:
+    """The system's record of this process: megabytes that are resident, and the most that were."""
     lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
-    found = {
-        words[0].rstrip(":"): 1024.0 * int(words[1]) for words in lines if words[0].startswith(("Vm", "Rss"))
-    }
-    return {"rss": found["VmRSS"], "anonymous": found["RssAnon"], "peak_rss": found["VmHWM"]}
+    fields = {words[0]: 1024 * int(words[1]) / MB for words in lines if words[0].startswith(("Vm", "Rss"))}
+    return {"rss": fields["VmRSS:"], "peak_rss": fields["VmHWM:"], "anonymous": fields["RssAnon:"]}
 
 
 class AnonymousPeak(threading.Thread):
@@ -69,73 +72,74 @@ class AnonymousPeak(threading.Thread):
     def run(self) -> None:
         """Sample."""
         while not self.stopped.wait(0.01):
-            self.peak = max(self.peak, memory_of_process()["anonymous"])
+            self.peak = max(self.peak, resident_memory()["anonymous"])
 
 
 def run(folder: Path, n_images: int, memory: str | None, params: dict[str, Any]) -> dict[str, Any]:
     """Fit in this process and measure."""
-    detector = CSFlowDetector(**params, memory=memory, n_epochs=1, random_state=0)
+    detector = CSFlowDetector(**params, memory=memory)
     paths = [path_of(folder, i) for i in range(n_images)]
-    before = memory_of_process()
+    before = resident_memory()
     sampler = AnonymousPeak()
     sampler.start()
-    start = perf_counter()
+    start, cpu_start = perf_counter(), process_time()
     detector.fit(paths)
-    seconds = perf_counter() - start
+    seconds, cpu_seconds = perf_counter() - start, process_time() - cpu_start
     sampler.stopped.set()
     sampler.join()
-    peak_rss = memory_of_process()["peak_rss"]
+    peak_rss = resident_memory()["peak_rss"]
     return {
         "n_images": n_images,
         "fit_seconds": seconds,
-        "ms_per_image": 1e3 * seconds / n_images,
-        "training_seconds": float(detector.history_["seconds"].sum()),
-        "peak_rss_mb": peak_rss / MB,
-        "peak_anonymous_mb": sampler.peak / MB,
-        "more_rss_mb": (peak_rss - before["rss"]) / MB,
-        "more_anonymous_mb": (sampler.peak - before["anonymous"]) / MB,
+        "cpu_seconds": cpu_seconds,
+        "cpu_ms_per_image": 1e3 * cpu_seconds / n_images,
+        "peak_rss_mb": peak_rss,
+        "peak_anonymous_mb": sampler.peak,
+        "more_rss_mb": peak_rss - before["rss"],
+        "more_anonymous_mb": sampler.peak - before["anonymous"],
         "cache_mb": 0.0 if memory is None else feature_cache_info(memory).n_bytes / MB,
         "offset": detector.offset_,
     }
 
 
 def main() -> None:
-    """Run, print the table and write the results."""
+    """Run, and after each size write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[250, 1000, 4000, 16000])
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--input-size", type=int, default=128)
-    parser.add_argument("--n-coupling-blocks", type=int, default=1)
-    parser.add_argument("--hidden-channels", type=int, default=16)
     args = parser.parse_args()
     params = {
+        "backbone": args.backbone,
+        "weights": "auto" if "lite" in args.backbone else None,
         "input_size": args.input_size,
-        "n_coupling_blocks": args.n_coupling_blocks,
-        "cross_conv_hidden_channels": args.hidden_channels,
+        "n_coupling_blocks": 1,
+        "cross_conv_hidden_channels": 16,
+        "n_epochs": 1,
+        "random_state": 0,
     }
     cores = len(os.sched_getaffinity(0))
-    print(f"{params}, one epoch; {cores} core(s), {torch.get_num_threads()} torch thread(s)", flush=True)
-    results: dict[str, list[dict[str, Any]]] = {"without": [], "with": []}
+    print(f"{params}; {cores} core(s), {torch.get_num_threads()} torch thread(s)", flush=True)
+    results: dict[str, list[dict[str, Any]]] = {"with": [], "without": []}
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), max(args.sizes))
         for n_images in args.sizes:
             for name, found in results.items():
-                with tempfile.TemporaryDirectory() as cache:
+                with (
+                    tempfile.TemporaryDirectory() as cache,
+                    ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh,
+                ):
                     memory = cache if name == "with" else None
-                    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-                        found.append(fresh.submit(run, Path(folder), n_images, memory, params).result())
-                print(name, found[-1], flush=True)
-    rows = []
-    for name, found in results.items():
-        for r in found:
-            for key in ("ms_per_image", "peak_rss_mb", "peak_anonymous_mb"):
-                r[f"{key}_ratio"] = r[key] / found[0][key]
-            r["same_offset"] = r["offset"] == results["without"][found.index(r)]["offset"]
-            columns = ("n_images", "fit_seconds", "ms_per_image", "ms_per_image_ratio")
-            columns += ("peak_rss_mb", "peak_rss_mb_ratio", "more_rss_mb")
-            columns += ("peak_anonymous_mb", "peak_anonymous_mb_ratio", "more_anonymous_mb", "same_offset")
-            rows.append([name, *(r[c] for c in columns)])
-    print_table(["memory", *(c.replace("_", " ") for c in columns)], rows)
-    write("scale", {"params": {**params, "n_epochs": 1}, "cores_used": cores, "results": results})
+                    found.append(fresh.submit(run, Path(folder), n_images, memory, params).result())
+                for key in ("cpu_ms_per_image", "peak_rss_mb", "peak_anonymous_mb"):
+                    found[-1][f"{key}_ratio"] = found[-1][key] / found[0][key]
+                print_table(["memory", *COLUMNS], [[name, *(found[-1][c] for c in COLUMNS)]])
+                write("scale", {"params": params, "cores_used": cores, "results": results})
+    same = all(a["offset"] == b["offset"] for a, b in zip(*results.values(), strict=True))
+    print_table(
+        ["memory", *COLUMNS], [[name, *(r[c] for c in COLUMNS)] for name in results for r in results[name]]
+    )
+    print(f"{cores} core(s) used; same bits of offset_ with and without: {same}")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         nowhere, in a folder, or in a :class:`joblib.Memory`, as in scikit-learn's
         Pipeline. Every image that is fitted on or scored is kept, and found again
         by its content, whatever call, fold or order it comes in. See
-        :func:`feature_cache_info`.
+        :func:`feature_cache_info`. In a folder, `fit` also reads the training features
+        from temporary files there, so that they need not fit into memory.
     store_backbone : bool, default=True
         Whether a saved detector holds the backbone's weights. Where not, loading it
         finds them again as `weights` says, without network access, and checks that
