@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("elpv_quality", "search_memory", "row_independence", "file_sizes")
+BENCHMARKS = ("elpv_quality", "search_memory", "row_independence", "file_sizes", "scale")
 
 for name in BENCHMARKS:
     print(f"\n== {name}", flush=True)

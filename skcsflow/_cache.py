@@ -61,6 +61,12 @@ class FeatureCache:
     memory : joblib.Memory
         Where to keep entries; or anything with such a method `cache`, as scikit-learn
         allows. Without a folder `location` there are no locks.
+
+    Attributes
+    ----------
+    folder : Path or None
+        The memory's `location`, which has room for temporary files too; None where it
+        isn't a folder.
     """
 
     def __init__(self, memory: Any) -> None:
@@ -68,7 +74,8 @@ class FeatureCache:
         options = {"verbose": 0} if isinstance(memory, joblib.Memory) else {}
         self._entry = memory.cache(_entry, ignore=["compute"], **options)
         location = getattr(memory, "location", None)
-        self._locks = Path(location) / "skcsflow-locks" if isinstance(location, (str, os.PathLike)) else None
+        self.folder = Path(location) if isinstance(location, (str, os.PathLike)) else None
+        self._locks = None if self.folder is None else self.folder / "skcsflow-locks"
         if self._locks is not None:
             self._locks.mkdir(parents=True, exist_ok=True)
             # joblib's first use of a folder writes a file that it compares later: one process at a time.

@@ -2,6 +2,8 @@
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,11 +14,12 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skcsflow._cache import open_cache
-from skcsflow._device import parameter_dtype, repeatable, resolve_device
-from skcsflow._features import ImageScores, collect_features, extract_features, score_features, score_images
+from skcsflow._device import parameter_dtype, resolve_device
+from skcsflow._features import ImageScores, extract_features, score_features, score_images
 from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
 from skcsflow._openvino import check_engine
 from skcsflow._persistence import pack_model, place_model, unpack_model
+from skcsflow._storage import gather_features, in_batches
 from skcsflow._training import FlowTrainer
 from skcsflow._validation import (
     PAPER_PARAMS,
@@ -89,7 +92,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         nowhere, in a folder, or in a :class:`joblib.Memory`, as in scikit-learn's
         Pipeline. Every image that is fitted on or scored is kept, and found again
         by its content, whatever call, fold or order it comes in. See
-        :func:`feature_cache_info`.
+        :func:`feature_cache_info`. In a folder, `fit` also reads the training features
+        from temporary files there, so that they need not fit into memory.
     store_backbone : bool, default=True
         Whether a saved detector holds the backbone's weights. Where not, loading it
         finds them again as `weights` says, without network access, and checks that
@@ -312,10 +316,6 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             "n_jobs": self.n_jobs,
             "engine": self.engine,
         }
-        items = extract_features(model, images, rows, cache=open_cache(self.memory), **computing)
-        features = collect_features(items, len(rows), device)
-        if self.whiten and not go_on:
-            model.flow.initialize_whitening([features])
         trainer = FlowTrainer(
             n_epochs=n_epochs,
             batch_size=self.batch_size,
@@ -327,10 +327,16 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             seed=order_seed + (len(self.history_["loss"]) if go_on else 0),  # other orders than before
             verbose=self.verbose,
         )
-        with torch.no_grad(), repeatable(device):
-            whitened, _ = model.flow.whiten(features)
-        trainer.train(model.flow, whitened)
-        scores = -score_features(model, features, **computing)
+        cache = open_cache(self.memory)
+        folder = None if cache is None else cache.folder
+        with (
+            closing(extract_features(model, images, rows, cache=cache, **computing)) as items,
+            gather_features((item.maps for item in items), len(rows), device, folder) as features,
+        ):
+            if self.whiten and not go_on:
+                model.flow.initialize_whitening(in_batches(features))
+            trainer.train(model.flow, features)
+            scores = -score_features(model, features, **computing)
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
@@ -476,19 +482,17 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         names = [f"anomaly_{i}_{j}" for i in range(height) for j in range(width)]
         return np.array(names, dtype=object)
 
-    def _score_images(self, X: Any) -> list[ImageScores]:
+    def _score_images(self, X: Any) -> Iterator[ImageScores]:
         check_is_fitted(self)
         check_engine(self.engine, self.precision_, self.device_)
         images = self._check_X(X, reset=False)
-        return list(
-            score_images(
-                self.model_,
-                images,
-                precision=self.precision_,
-                n_jobs=self.n_jobs,
-                engine=self.engine,
-                cache=open_cache(self.memory),
-            )
+        return score_images(
+            self.model_,
+            images,
+            precision=self.precision_,
+            n_jobs=self.n_jobs,
+            engine=self.engine,
+            cache=open_cache(self.memory),
         )
 
     def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:

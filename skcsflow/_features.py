@@ -1,6 +1,6 @@
 """Images -> feature maps -> scores and maps, each image for itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from importlib.metadata import version
@@ -15,9 +15,10 @@ from skcsflow._batches import apply_to_batch, map_items
 from skcsflow._cache import CachedFeatures, FeatureCache
 from skcsflow._device import autocast
 from skcsflow._openvino import run_openvino
+from skcsflow._storage import FeatureMaps
 from skcsflow.nn import CSFlowModel, anomaly_score
 
-__all__ = ["ImageScores", "collect_features", "extract_features", "score_features", "score_images"]
+__all__ = ["ImageScores", "extract_features", "score_features", "score_images"]
 
 _TOO_LARGE = (
     "Input X contains values too large: the {what} of X[{row}] would not be finite. "
@@ -93,7 +94,7 @@ def extract_features(
     n_jobs: int | None,
     engine: str = "torch",
     cache: FeatureCache | None = None,
-) -> Iterator[ImageFeatures]:
+) -> Generator[ImageFeatures, None, None]:
     """Read, resize and run images through the backbone.
 
     Parameters
@@ -122,37 +123,6 @@ def extract_features(
     yield from map_items(
         lambda i: extractor.prepare(rows[i]), extractor.finish, len(rows), extractor.device, n_jobs
     )
-
-
-def collect_features(items: Iterator[ImageFeatures], n_images: int, device: torch.device) -> list[Tensor]:
-    """Gather the features of images for training.
-
-    Parameters
-    ----------
-    items : iterator of ImageFeatures
-        What :func:`extract_features` yields.
-    n_images : int
-        How many that is.
-    device : torch.device
-        Where they go.
-
-    Returns
-    -------
-    list of Tensors of shape (n_images, channels, H_s, W_s)
-        One per scale, channels last in memory.
-    """
-    collected: list[Tensor] = []
-    for i, item in enumerate(items):
-        if not collected:
-            collected = [
-                torch.empty(
-                    (n_images, *m.shape), dtype=m.dtype, device=device, memory_format=torch.channels_last
-                )
-                for m in item.maps
-            ]
-        for of_scale, m in zip(collected, item.maps, strict=True):
-            of_scale[i] = m
-    return collected
 
 
 def score_images(
@@ -186,7 +156,7 @@ def score_images(
 
 def score_features(
     model: CSFlowModel,
-    features: Sequence[Tensor],
+    features: Sequence[FeatureMaps],
     *,
     precision: str,
     n_jobs: int | None,
@@ -198,8 +168,8 @@ def score_features(
     ----------
     model : CSFlowModel
         The model.
-    features : sequence of Tensors of shape (n, channels, H_s, W_s)
-        Feature maps as :func:`collect_features` gives them.
+    features : sequence of Tensors or MappedMaps of shape (n, channels, H_s, W_s)
+        Feature maps as :func:`~skcsflow._storage.gather_features` gives them.
     precision, n_jobs, engine
         As in :func:`extract_features`.
 

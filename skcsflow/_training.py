@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from skcsflow._device import autocast, repeatable
+from skcsflow._storage import FeatureMaps
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
 
 __all__ = ["LR_SCHEDULES", "FlowTrainer"]
@@ -23,7 +24,7 @@ _N_PROBED = 64
 
 @dataclass
 class FlowTrainer:
-    """Training of a flow on feature maps that are held in memory.
+    """Training of a flow on feature maps that are at hand.
 
     Parameters
     ----------
@@ -65,15 +66,15 @@ class FlowTrainer:
         default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
     )
 
-    def train(self, flow: CrossScaleFlow, features: Sequence[Tensor]) -> CrossScaleFlow:
+    def train(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps]) -> CrossScaleFlow:
         """Train the coupling blocks of a flow in place.
 
         Parameters
         ----------
         flow : CrossScaleFlow
             The flow, on the device to train on.
-        features : sequence of Tensors of shape (n, channels, H_i, W_i)
-            What ``flow.whiten`` gave for the training images.
+        features : sequence of Tensors or MappedMaps of shape (n, channels, H_i, W_i)
+            Feature maps of the training images.
 
         Returns
         -------
@@ -97,7 +98,9 @@ class FlowTrainer:
         with repeatable(device), tqdm(total=self.n_epochs, disable=not self.verbose, unit="epoch") as bar:
             before = self._probe(flow, features)
             for _ in range(self.n_epochs):
-                order = torch.randperm(n_images, generator=generator).to(device)
+                order = torch.randperm(n_images, generator=generator)
+                if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
+                    order = order.to(device)
                 self._train_epoch(flow, features, order, optimizer, schedule)
                 bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                 bar.update()
@@ -110,13 +113,15 @@ class FlowTrainer:
         return flow
 
     @torch.no_grad()
-    def _probe(self, flow: CrossScaleFlow, features: Sequence[Tensor]) -> float:
+    def _probe(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps]) -> float:
         """Mean loss of a few images, evenly spread."""
         every = -(-len(features[0]) // _N_PROBED)
-        probed = [f[::every] for f in features]
-        batches = zip(*(f.split(self.batch_size) for f in probed), strict=True)
-        losses = [self._loss(flow, list(batch)) * len(batch[0]) for batch in batches]
-        return torch.stack(losses).sum().item() / len(probed[0])
+        probed = torch.arange(0, len(features[0]), every)
+        losses = [
+            self._loss(flow, [f[rows] for f in features]) * len(rows)
+            for rows in probed.split(self.batch_size)
+        ]
+        return torch.stack(losses).sum().item() / len(probed)
 
     def _optimizer(self, flow: CrossScaleFlow) -> torch.optim.Optimizer:
         # eps as in the authors' code: at the start the gains are 0 and most gradients
@@ -141,7 +146,7 @@ class FlowTrainer:
     def _train_epoch(
         self,
         flow: CrossScaleFlow,
-        features: Sequence[Tensor],
+        features: Sequence[FeatureMaps],
         order: Tensor,
         optimizer: torch.optim.Optimizer,
         schedule: LRScheduler | None,
@@ -178,7 +183,9 @@ class FlowTrainer:
         # On the CPU, torch 2.14's gradients of small convolutions in bfloat16 are now and then NaN.
         device = batch[0].device
         with autocast(device, "float32" if device.type == "cpu" else self.precision):
-            return CSFlowLoss()(*flow.couple(batch))
+            # Whitened here and not once for all: half a percent of a step, and no second copy of all features.
+            whitened, _ = flow.whiten(batch)
+            return CSFlowLoss()(*flow.couple(whitened))
 
     def _train_step(
         self, flow: CrossScaleFlow, batch: list[Tensor], optimizer: torch.optim.Optimizer

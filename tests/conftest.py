@@ -1,5 +1,9 @@
 """Fixtures shared by all tests."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +21,16 @@ TINY = {
     "random_state": 0,
 }
 """Parameters of a detector that fits in a second."""
+
+
+def open_files(folder):
+    """Files in a folder that this process holds open, deleted ones too; only Linux can tell."""
+    descriptors = Path("/proc/self/fd")
+    links = []
+    for d in os.listdir(descriptors) if descriptors.exists() else []:
+        with suppress(FileNotFoundError):  # the descriptor that listed the others
+            links.append(os.readlink(descriptors / d))
+    return [link for link in links if link.startswith(str(folder))]
 
 
 def pytest_collection_modifyitems(items):

@@ -14,13 +14,15 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, open_files
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
 from skcsflow import CSFlowDetector, feature_cache_info
 from skcsflow._cache import CachedFeatures, open_cache
 from skcsflow._images import ImageCollection
+from skcsflow._storage import MappedMaps
+from skcsflow._training import FlowTrainer
 
 
 class CountingDetector(CSFlowDetector):
@@ -317,6 +319,107 @@ def test_size_counts_nothing_else_that_a_memory_holds(grey_images, tmp_path):
 def test_size_of_no_folder_raises(memory):
     with pytest.raises(ValueError, match="memory must be a folder"):
         feature_cache_info(memory)
+
+
+# Training features in mapped files
+
+CONFIGURATIONS = [
+    {},
+    {"whiten": False},
+    {"precision": "float64"},
+    {"precision": "bfloat16"},
+    {"backbone": "test_efficientnet_ln"},
+    {"input_size": (96, 70), "batch_size": 5},
+    {"input_size": 32, "batch_size": 100},
+]
+
+
+@pytest.fixture
+def mapped(monkeypatch):
+    """Numbers of rows that were read from mapped files."""
+    counts = []
+    take = MappedMaps.__getitem__
+
+    def take_and_count(self, rows):
+        taken = take(self, rows)
+        counts.append(1 if taken.ndim == 3 else len(taken))
+        return taken
+
+    monkeypatch.setattr(MappedMaps, "__getitem__", take_and_count)
+    return counts
+
+
+def assert_same_bits(detector, expected, images):
+    assert detector.offset_ == expected.offset_
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_array_equal(detector.history_[name], expected.history_[name])
+    for value, other in zip(
+        detector.model_.state_dict().values(), expected.model_.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, other)
+    np.testing.assert_array_equal(detector.score_samples(images), expected.score_samples(images))
+
+
+@pytest.mark.parametrize("changes", CONFIGURATIONS, ids=str)
+def test_fit_from_mapped_files_gives_the_same_bits(grey_images, tmp_path, mapped, changes):
+    params = {**TINY, **changes}
+    X = grey_images[:33]  # one more than are whitened together
+    expected = CSFlowDetector(**params).fit(X)
+    assert mapped == []
+    detector = CSFlowDetector(**params, memory=tmp_path).fit(X)
+    # By each scale: training, its two probes, scores, and the whitening's statistics.
+    n_passes = params["n_epochs"] + 3 + params.get("whiten", True)
+    assert sum(mapped) == 3 * 33 * n_passes
+    assert_same_bits(detector, expected, grey_images)
+
+
+@pytest.mark.parametrize("how", ["warm_start", "partial_fit"])
+def test_further_training_from_mapped_files_gives_the_same_bits(grey_images, tmp_path, mapped, how):
+    expected, detector = CSFlowDetector(**TINY), CSFlowDetector(**TINY, memory=tmp_path)
+    for one in (expected, detector):
+        one.set_params(warm_start=how == "warm_start")
+        for X in (grey_images[:20], grey_images[10:]):
+            one.partial_fit(X) if how == "partial_fit" else one.fit(X)
+    assert mapped
+    assert_same_bits(detector, expected, grey_images)
+
+
+def test_rows_that_y_leaves_out_are_not_in_mapped_files(grey_images, tmp_path):
+    y = np.where(np.arange(40) % 3, 1, -1)
+    expected = CSFlowDetector(**TINY).fit(grey_images[y == 1])
+    detector = CSFlowDetector(**TINY, memory=tmp_path).fit(grey_images, y)
+    assert_same_bits(detector, expected, grey_images)
+
+
+@pytest.mark.parametrize("memory", ["none", "no folder"])
+def test_features_without_a_folder_are_held_in_memory(grey_images, mapped, memory):
+    detector = CSFlowDetector(**TINY, memory=None if memory == "none" else joblib.Memory(None))
+    detector.fit(grey_images[:4])
+    assert mapped == []
+
+
+@pytest.mark.parametrize("end", ["done", "image", "divergence", "interrupt"])
+def test_mapped_files_are_gone_whatever_the_end_of_fit(grey_images, tmp_path, monkeypatch, end):
+    X = list(grey_images)
+    detector = CSFlowDetector(**TINY, memory=tmp_path)
+    kept_error = None
+    if end == "image":
+        X[30] = np.full((48, 40), np.nan)
+    elif end == "divergence":
+        detector.set_params(learning_rate=1e30)
+    elif end == "interrupt":
+
+        def interrupt(*args):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(FlowTrainer, "_train_step", interrupt)
+    try:
+        detector.fit(X)
+    except (ValueError, KeyboardInterrupt) as error:
+        kept_error = error
+    assert (kept_error is None) == (end == "done")
+    assert {p.name for p in tmp_path.iterdir()} <= {"joblib", "skcsflow-locks", ".gitignore"}
+    assert all("deleted" not in file for file in open_files(tmp_path))
 
 
 # Several at a time

@@ -3,12 +3,14 @@
 import inspect
 import os
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -17,7 +19,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skcsflow import PAPER_PARAMS, CSFlowDetector
-from skcsflow._images import check_images, resize
+from skcsflow._features import ImageScores
+from skcsflow._images import ImageCollection, check_images, resize
 from skcsflow._training import FlowTrainer
 
 
@@ -601,6 +604,43 @@ def test_scores_of_images_unlike_the_training_are_lower(make, images):
 # Maps
 
 
+@pytest.mark.parametrize("method", ["score_samples", "score"])
+def test_scores_keep_no_maps_of_images_already_scored(fitted, images, monkeypatch, method):
+    class Maps(list):
+        pass
+
+    alive = []
+
+    def score_few(*args, **kwargs):
+        for i in range(5):
+            assert sum(m() is not None for m in alive) <= 1  # that of the image before
+            maps = Maps()
+            alive.append(weakref.ref(maps))
+            yield ImageScores(float(i), -float(i), maps, (48, 40))
+            del maps
+
+    monkeypatch.setattr("skcsflow._detector.score_images", score_few)
+    assert np.mean(getattr(fitted, method)(images)) == -2
+    assert len(alive) == 5
+
+
+@pytest.mark.parametrize("with_memory", [False, True])
+def test_paths_are_read_as_they_are_needed(make, images, tmp_path, monkeypatch, with_memory):
+    paths = []
+    for i, image in enumerate(images):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(paths[-1])
+    detector = make(n_jobs=2, n_epochs=1, memory=tmp_path / "cache" if with_memory else None).fit(paths[:4])
+    loaded = []
+    load = ImageCollection.load
+    monkeypatch.setattr(ImageCollection, "load", lambda self, i: loaded.append(i) or load(self, i))
+    scores = detector._score_images(paths)
+    for i in range(20):
+        next(scores)
+        assert len(loaded) <= i + 1 + 2 * 2  # two per thread
+    assert sorted(loaded) == list(range(20))
+
+
 def test_transform_rows_gives_rows_with_names(make, images):
     rows = images.reshape(20, -1)
     detector = make(image_shape=(48, 40)).fit(rows)
@@ -750,7 +790,6 @@ def test_verbose_shows_progress_on_stderr_and_nothing_else_does(make, images, ca
 
 
 def test_grid_search_on_paths_with_labels_trains_without_defects(make, images, tmp_path):
-    from PIL import Image
 
     paths = [tmp_path / f"{i}.png" for i in range(12)]
     for path, image in zip(paths, images, strict=False):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from skcsflow._storage import gather_features
 from skcsflow._training import LR_SCHEDULES, FlowTrainer
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
 
@@ -21,9 +22,11 @@ PARAMS = {
 }
 
 
-def make_flow():
+def make_flow(whiten=False):
     generator = torch.Generator().manual_seed(0)
-    return CrossScaleFlow(6, n_coupling_blocks=2, cross_conv_hidden_channels=8, generator=generator)
+    return CrossScaleFlow(
+        6, n_coupling_blocks=2, cross_conv_hidden_channels=8, whiten=whiten, generator=generator
+    )
 
 
 def make_features(n=10):
@@ -135,9 +138,33 @@ def test_train_seed_decides_the_order_and_global_state_does_not():
 
 def test_train_features_and_their_whitening_are_left_alone():
     features = make_features()
-    before = [f.clone() for f in features]
-    train(features)
-    assert all(torch.equal(f, b) for f, b in zip(features, before, strict=True))
+    flow = make_flow(whiten=True)
+    flow.initialize_whitening([features])
+    before = [t.clone() for t in (*features, *flow.whitening.buffers())]
+    FlowTrainer(**PARAMS).train(flow, features)
+    after = (*features, *flow.whitening.buffers())
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_train_whitens_features_first():
+    features = make_features()
+    flow = make_flow(whiten=True)
+    flow.initialize_whitening([features])
+    trainer = FlowTrainer(**PARAMS)
+    trainer.train(flow, features)
+    expected, _ = train(flow.whiten(features)[0])
+    assert trainer.history["loss"] == pytest.approx(expected.history["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_train_on_mapped_files_gives_the_same_bits(tmp_path, batch_size):
+    features = [f.contiguous(memory_format=torch.channels_last) for f in make_features(70)]
+    in_memory, expected = train(features, batch_size=batch_size)
+    items = zip(*features, strict=True)
+    with gather_features(items, 70, torch.device("cpu"), tmp_path) as mapped:
+        from_files, flow = train(mapped, batch_size=batch_size)
+    assert torch.equal(weights(flow), weights(expected))
+    assert from_files.history["loss"] == in_memory.history["loss"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -158,8 +158,7 @@ class CrossScaleFlow(nn.Module):
     def whiten(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Apply the first, fixed part of :meth:`forward`: the whitening, where there is one.
 
-        It doesn't change in training, so training applies it once and kept features
-        go through :meth:`couple` alone.
+        It doesn't change in training.
         """
         features = self._check(features)
         if self.whitening is None:
