@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from skcsflow._cuda_graph import GraphedStep
 from skcsflow._device import autocast, repeatable
 from skcsflow._storage import FeatureMaps
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
@@ -90,7 +92,10 @@ class FlowTrainer:
         device = features[0].device
         n_images = len(features[0])
         steps_per_epoch = -(-n_images // self.batch_size)
-        optimizer = self._optimizer(flow)
+        optimizer = self._optimizer(flow, device)
+        step: Callable[[list[Tensor]], tuple[Tensor, ...]] = partial(self._train_step, flow, optimizer)
+        if device.type == "cuda":
+            step = GraphedStep(step)
         schedule = self._schedule(optimizer, self.n_epochs * steps_per_epoch)
         # The order is drawn on the CPU, so that it is the same on every device.
         generator = torch.Generator().manual_seed(self.seed)
@@ -101,11 +106,11 @@ class FlowTrainer:
                 order = torch.randperm(n_images, generator=generator)
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
                     order = order.to(device)
-                self._train_epoch(flow, features, order, optimizer, schedule)
+                self._train_epoch(step, features, order, optimizer, schedule)
                 bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                 bar.update()
             after = self._probe(flow, features)
-        flow.eval()
+        flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
         # Finite, and yet it may have blown up: one nat per dimension is much. The history can't tell:
         # its first loss may have blown up already, and its last was taken before the last step.
         if not after <= before + 1:
@@ -123,16 +128,18 @@ class FlowTrainer:
         ]
         return torch.stack(losses).sum().item() / len(probed)
 
-    def _optimizer(self, flow: CrossScaleFlow) -> torch.optim.Optimizer:
+    def _optimizer(self, flow: CrossScaleFlow, device: torch.device) -> torch.optim.Optimizer:
+        on_gpu = device.type == "cuda"  # where a recorded step must read the rate from the GPU's memory
         # eps as in the authors' code: at the start the gains are 0 and most gradients
         # vanish; Adam's usual 1e-8 would blow their noise up to full steps. The betas
         # are Adam's usual ones there too.
         return torch.optim.Adam(
             flow.parameters(),
-            lr=self.learning_rate,
+            lr=torch.tensor(self.learning_rate, device=device) if on_gpu else self.learning_rate,
             betas=(0.9, 0.999),
             eps=1e-4,
             weight_decay=self.weight_decay,
+            capturable=on_gpu,
             fused=True,  # one pass over weights, gradients and moments: the paper's flow has 275 M of each
         )
 
@@ -145,7 +152,7 @@ class FlowTrainer:
 
     def _train_epoch(
         self,
-        flow: CrossScaleFlow,
+        step: Callable[[list[Tensor]], tuple[Tensor, ...]],
         features: Sequence[FeatureMaps],
         order: Tensor,
         optimizer: torch.optim.Optimizer,
@@ -155,7 +162,8 @@ class FlowTrainer:
         losses, norms = [], []
         for rows in order.split(self.batch_size):
             rate = optimizer.param_groups[0]["lr"]
-            loss, norm = self._train_step(flow, [f[rows] for f in features], optimizer)
+            rate = rate.clone() if isinstance(rate, Tensor) else rate
+            loss, norm = step([f[rows] for f in features])
             if schedule is not None:
                 schedule.step()
             losses.append(loss * len(rows))
@@ -168,7 +176,7 @@ class FlowTrainer:
         for name, value in (
             ("loss", mean_loss),
             ("grad_norm", mean_norm),
-            ("learning_rate", rate),
+            ("learning_rate", float(rate)),
             ("seconds", time.perf_counter() - start),
         ):
             self.history[name].append(value)
@@ -188,7 +196,7 @@ class FlowTrainer:
             return CSFlowLoss()(*flow.couple(whitened))
 
     def _train_step(
-        self, flow: CrossScaleFlow, batch: list[Tensor], optimizer: torch.optim.Optimizer
+        self, flow: CrossScaleFlow, optimizer: torch.optim.Optimizer, batch: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
         loss = self._loss(flow, batch)

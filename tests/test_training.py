@@ -50,6 +50,7 @@ def test_train_lowers_the_loss_and_ends_in_eval_mode(lr_schedule):
     loss = trainer.history["loss"]
     assert loss[-1] < loss[0]
     assert not flow.training
+    assert all(p.grad is None for p in flow.parameters())
 
 
 def test_train_first_loss_is_that_of_the_flow_as_given():
