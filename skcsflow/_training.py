@@ -40,7 +40,11 @@ class FlowTrainer:
     precision : str
         See :mod:`skcsflow._device`.
     seed : int
-        Seed of the order of the images.
+        Seed of the order of the images, and of the noise.
+    noise : float, default=0.0
+        Standard deviation of white noise that is added to the features, anew in every
+        step. A few hundred images don't determine a density sharply; without noise
+        the flow goes on to sharpen it around them.
     verbose : int
         Whether to show a progress bar.
 
@@ -60,6 +64,7 @@ class FlowTrainer:
     max_grad_norm: float | None
     precision: str
     seed: int
+    noise: float = 0.0
     verbose: int = 0
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
@@ -98,7 +103,7 @@ class FlowTrainer:
             before = self._probe(flow, features)
             for _ in range(self.n_epochs):
                 order = torch.randperm(n_images, generator=generator).to(device)
-                self._train_epoch(flow, features, order, optimizer, schedule)
+                self._train_epoch(flow, features, order, optimizer, schedule, generator)
                 bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                 bar.update()
             after = self._probe(flow, features)
@@ -144,12 +149,14 @@ class FlowTrainer:
         order: Tensor,
         optimizer: torch.optim.Optimizer,
         schedule: LRScheduler | None,
+        generator: torch.Generator,
     ) -> None:
         start = time.perf_counter()
         losses, norms = [], []
         for rows in order.split(self.batch_size):
             rate = optimizer.param_groups[0]["lr"]
-            loss, norm = self._train_step(flow, [f[rows] for f in features], optimizer)
+            batch = self._with_noise([f[rows] for f in features], generator)
+            loss, norm = self._train_step(flow, batch, optimizer)
             if schedule is not None:
                 schedule.step()
             losses.append(loss * len(rows))
@@ -166,6 +173,13 @@ class FlowTrainer:
             ("seconds", time.perf_counter() - start),
         ):
             self.history[name].append(value)
+
+    def _with_noise(self, batch: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        if not self.noise:
+            return batch
+        # Drawn on the CPU, as the order is, so that it is the same on every device.
+        drawn = [torch.randn(m.shape, generator=generator).to(m) for m in batch]
+        return [m + self.noise * r for m, r in zip(batch, drawn, strict=True)]
 
     def _raise_diverged(self, loss: float, norm: float, epoch: int) -> None:
         raise ValueError(

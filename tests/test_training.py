@@ -203,3 +203,27 @@ def test_train_verbose_shows_epochs_and_loss(capfd):
     assert capfd.readouterr() == ("", "")
     train(verbose=1)
     assert "3/3" in capfd.readouterr().err
+
+
+def test_train_same_seed_draws_the_same_noise():
+    first, second = (weights(train(noise=0.5)[1]) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, weights(train()[1]))
+
+
+def test_with_noise_adds_its_standard_deviation_to_every_scale():
+    trainer = FlowTrainer(**PARAMS, noise=0.5)
+    batch = [torch.full((100, 6, s, s), 3.0, dtype=torch.float64) for s in (8, 4)]
+    for noisy in trainer._with_noise(batch, torch.Generator().manual_seed(0)):
+        assert noisy.dtype == torch.float64
+        assert noisy.mean().item() == pytest.approx(3, abs=0.02)
+        assert noisy.std().item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_train_noise_keeps_a_flow_from_sharpening_around_few_images():
+    features = make_features(n=8)
+    log_dets = []
+    for noise in (0.0, 0.5):
+        _, flow = train(features, noise=noise, n_epochs=40)
+        log_dets.append(flow(features)[1].mean().item())
+    assert log_dets[1] < log_dets[0]
