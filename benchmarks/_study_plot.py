@@ -12,9 +12,9 @@ MARKERS = {"mono": "o", "all": "s"}
 LABELS = {"mono": "mono cells", "all": "all cells"}
 
 
-def plot(results: dict[str, Any]) -> None:
+def plot(results: dict[str, Any], order: list[str]) -> None:
     """Draw quality by recipe, and whether the likelihood tells it."""
-    names = list(dict.fromkeys(name for of_recipe in results.values() for name in of_recipe))
+    names = [name for name in order if any(name in of_recipe for of_recipe in results.values())]
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 0.36 * len(names) + 1.6), width_ratios=(1.5, 1), layout="constrained"
     )
@@ -32,7 +32,7 @@ def plot(results: dict[str, Any]) -> None:
                 result
                 for name, of_seed in of_recipe.items()
                 for result in of_seed.values()
-                if "loss_held_out" in result and name.startswith("smoothing") == smoothed
+                if "loss_held_out" in result and ("smoothing" in name) == smoothed
             ]
             if of_kind:
                 right.plot(
@@ -52,7 +52,7 @@ def plot(results: dict[str, Any]) -> None:
     right.set_ylabel("AUROC")
     right.grid(alpha=0.3)
     right.legend(loc="best")
-    right.set_title("Likelihood does not tell quality")
+    right.set_title("Likelihood and quality")
     figure.savefig(FIGURE, dpi=110)
     plt.close(figure)
     print(f"wrote {FIGURE}")

@@ -52,18 +52,32 @@ class Recipe:
     hidden: int = 64
     n_epochs: int = 8
     learning_rate: float = 2e-3
+    noise: float = 0.0
+    """Standard deviation of noise that is added to the whitened features in training."""
 
 
 BEFORE = Recipe()
+NO_FLOW = replace(BEFORE, kernel_sizes=())
 SMOOTH = replace(BEFORE, smoothing=(3, 3, 3))
 SMALL = replace(BEFORE, kernel_sizes=(3, 3))
-BOTH = replace(SMOOTH, kernel_sizes=(3, 3))
-RECIPES = {
+SMOOTH_SMALL = replace(SMOOTH, kernel_sizes=(3, 3))
+# Without coupling blocks nothing is trained, and much can be tried in seconds.
+UNTRAINED = {
+    "no flow": NO_FLOW,
+    "no flow, shrinkage .001": replace(NO_FLOW, shrinkage=0.001),
+    "no flow, shrinkage .03": replace(NO_FLOW, shrinkage=0.03),
+    "no flow, shrinkage .1": replace(NO_FLOW, shrinkage=0.1),
+    "no flow, stage 3 (1/16)": replace(NO_FLOW, stages=(3,)),
+    "no flow, stage 4 (1/16)": replace(NO_FLOW, stages=(4,)),
+    "no flow, stages 4 and 5": replace(NO_FLOW, stages=(4, 5)),
+    "no flow, smoothing 3": replace(NO_FLOW, smoothing=(3, 3, 3)),
+    "no flow, smoothing 5 5 3": replace(NO_FLOW, smoothing=(5, 5, 3)),
+    "no flow, smoothing 3, stages 4 and 5": replace(NO_FLOW, smoothing=(3, 3, 3), stages=(4, 5)),
+}
+TRAINED = {
     "before": BEFORE,
-    "no flow": replace(BEFORE, kernel_sizes=()),
-    "smoothing 3": SMOOTH,
-    "kernels 3 3 3 3": replace(BEFORE, kernel_sizes=(3, 3, 3, 3)),
     "kernels 3 3": SMALL,
+    "kernels 3 3 3 3": replace(BEFORE, kernel_sizes=(3, 3, 3, 3)),
     "kernels 3": replace(BEFORE, kernel_sizes=(3,)),
     "kernels 1 1": replace(BEFORE, kernel_sizes=(1, 1)),
     "hidden 32": replace(BEFORE, hidden=32),
@@ -72,9 +86,18 @@ RECIPES = {
     "epochs 16": replace(BEFORE, n_epochs=16),
     "rate 1e-3": replace(BEFORE, learning_rate=1e-3),
     "rate 4e-3": replace(BEFORE, learning_rate=4e-3),
-    "smoothing 3, no flow": replace(SMOOTH, kernel_sizes=()),
-    "smoothing 3, kernels 3 3": BOTH,
+    "noise 1": replace(BEFORE, noise=1.0),
+    "kernels 3 3, noise .5": replace(SMALL, noise=0.5),
+    "kernels 3 3, noise 1": replace(SMALL, noise=1.0),
+    "smoothing 3": SMOOTH,
+    "smoothing 3, kernels 3 3": SMOOTH_SMALL,
+    "smoothing 3, kernels 3 3, epochs 4": replace(SMOOTH_SMALL, n_epochs=4),
+    "smoothing 3, kernels 3 3, noise .5": replace(SMOOTH_SMALL, noise=0.5),
+    "smoothing 3, kernels 3 3, noise 1": replace(SMOOTH_SMALL, noise=1.0),
+    "smoothing 3, kernels 3": replace(SMOOTH, kernel_sizes=(3,)),
+    "smoothing 3, kernels 1 1": replace(SMOOTH, kernel_sizes=(1, 1)),
 }
+RECIPES = UNTRAINED | TRAINED
 
 
 class Cells:
@@ -157,6 +180,7 @@ def train(recipe: Recipe, features: list[Tensor], seed: int) -> CrossScaleFlow:
         max_grad_norm=1.0,
         precision="float32",
         seed=seed,
+        noise=recipe.noise,
     )
     if n_blocks:
         with torch.no_grad():
@@ -253,6 +277,14 @@ def load_results() -> dict[str, Any]:
     return json.loads(path.read_text())["results"] if path.exists() else {}
 
 
+def record(subset: str, name: str, seed: str, result: dict[str, Any]) -> None:
+    """Add a result to the file, which another process may have written to meanwhile."""
+    print(subset, name, seed, result, flush=True)
+    results = load_results()
+    results.setdefault(subset, {}).setdefault(name, {})[seed] = result
+    write("study", {"results": results})
+
+
 def print_results(results: dict[str, Any]) -> None:
     """Print a table per subset."""
     for subset, of_recipe in results.items():
@@ -281,11 +313,11 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.seeds) < 10:
         parser.error("seeds below 10 are for reporting only")
-    results = load_results()
     if args.plot:
         from benchmarks._study_plot import plot
 
-        plot(results)
+        results = load_results()
+        plot(results, ["Mahalanobis", *RECIPES])
         print_results(results)
         return
     if args.cache is None:
@@ -295,15 +327,13 @@ def main() -> None:
     for name in args.only:
         for seed in args.seeds:
             for subset in args.subset:
-                of_subset = results.setdefault(subset, {})
-                of_seed = of_subset.setdefault("Mahalanobis", {})
-                if str(seed) not in of_seed:
-                    of_seed[str(seed)] = {"auroc": mahalanobis(cells, BEFORE, seed, subset)}
-                of_seed = of_subset.setdefault(name, {})
-                if str(seed) not in of_seed:
-                    of_seed[str(seed)] = run(cells, RECIPES[name], seed, subset)
-                    print(subset, name, seed, of_seed[str(seed)], flush=True)
-                    write("study", {"results": results})
+                key = str(seed)
+                known = load_results().get(subset, {})
+                if key not in known.get("Mahalanobis", {}):
+                    record(subset, "Mahalanobis", key, {"auroc": mahalanobis(cells, BEFORE, seed, subset)})
+                if key not in known.get(name, {}):
+                    record(subset, name, key, run(cells, RECIPES[name], seed, subset))
+    results = load_results()
     print_results(results)
 
 
