@@ -47,7 +47,7 @@ def plot(results: dict[str, Any], order: list[str]) -> None:
     left.set_xlabel("AUROC; small: one seed, large: their mean")
     left.grid(axis="both", alpha=0.3)
     left.legend(loc="best")
-    left.set_title("One change at a time")
+    left.set_title("Quality of each recipe")
     right.set_xlabel("log-likelihood of held-out good cells\n(per dimension, but for a constant)")
     right.set_ylabel("AUROC")
     right.grid(alpha=0.3)
