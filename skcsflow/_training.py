@@ -43,7 +43,11 @@ class FlowTrainer:
     precision : str
         See :mod:`skcsflow._device`.
     seed : int
-        Seed of the order of the images.
+        Seed of the order of the images, and of the noise.
+    noise : float, default=0.0
+        Standard deviation of white noise that is added to the whitened features, anew in
+        every step. A few hundred images don't determine a density sharply; without noise
+        the flow goes on to sharpen it around them.
     verbose : int
         Whether to show a progress bar.
 
@@ -63,6 +67,7 @@ class FlowTrainer:
     max_grad_norm: float | None
     precision: str
     seed: int
+    noise: float = 0.0
     verbose: int = 0
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
@@ -99,6 +104,7 @@ class FlowTrainer:
         schedule = self._schedule(optimizer, self.n_epochs * steps_per_epoch)
         # The order is drawn on the CPU, so that it is the same on every device.
         generator = torch.Generator().manual_seed(self.seed)
+        noise_generator = torch.Generator(device).manual_seed(self.seed)
         flow.train()
         with repeatable(device), tqdm(total=self.n_epochs, disable=not self.verbose, unit="epoch") as bar:
             before = self._probe(flow, features)
@@ -106,7 +112,7 @@ class FlowTrainer:
                 order = torch.randperm(n_images, generator=generator)
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
                     order = order.to(device)
-                self._train_epoch(step, features, order, optimizer, schedule)
+                self._train_epoch(step, features, order, optimizer, schedule, noise_generator)
                 bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                 bar.update()
             after = self._probe(flow, features)
@@ -157,13 +163,15 @@ class FlowTrainer:
         order: Tensor,
         optimizer: torch.optim.Optimizer,
         schedule: LRScheduler | None,
+        noise_generator: torch.Generator,
     ) -> None:
         start = time.perf_counter()
         losses, norms = [], []
         for rows in order.split(self.batch_size):
             rate = optimizer.param_groups[0]["lr"]
             rate = rate.clone() if isinstance(rate, Tensor) else rate
-            loss, norm = step([f[rows] for f in features])
+            batch = [f[rows] for f in features]
+            loss, norm = step([*batch, *self._draw_noise(batch, noise_generator)])
             if schedule is not None:
                 schedule.step()
             losses.append(loss * len(rows))
@@ -181,25 +189,35 @@ class FlowTrainer:
         ):
             self.history[name].append(value)
 
+    def _draw_noise(self, batch: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        if not self.noise:
+            return []
+        return [
+            self.noise * torch.randn(m.shape, generator=generator, device=m.device, dtype=m.dtype)
+            for m in batch
+        ]
+
     def _raise_diverged(self, loss: float, norm: float, epoch: int) -> None:
         raise ValueError(
             f"Training diverged: loss {loss:.6g}, gradient norm {norm:.6g} in epoch {epoch}. "
             f"Lower learning_rate={self.learning_rate!r} or max_grad_norm={self.max_grad_norm!r}."
         )
 
-    def _loss(self, flow: CrossScaleFlow, batch: list[Tensor]) -> Tensor:
+    def _loss(self, flow: CrossScaleFlow, batch: list[Tensor], noise: Sequence[Tensor] = ()) -> Tensor:
         # On the CPU, torch 2.14's gradients of small convolutions in bfloat16 are now and then NaN.
         device = batch[0].device
         with autocast(device, "float32" if device.type == "cpu" else self.precision):
             # Whitened here and not once for all: half a percent of a step, and no second copy of all features.
             whitened, _ = flow.whiten(batch)
+            if noise:
+                whitened = [m + n for m, n in zip(whitened, noise, strict=True)]
             return CSFlowLoss()(*flow.couple(whitened))
 
     def _train_step(
         self, flow: CrossScaleFlow, optimizer: torch.optim.Optimizer, batch: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(flow, batch)
+        loss = self._loss(flow, batch[: flow.n_scales], batch[flow.n_scales :])
         loss.backward()
         limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), limit)

@@ -239,3 +239,38 @@ def test_train_verbose_shows_epochs_and_loss(capfd):
     assert capfd.readouterr() == ("", "")
     train(verbose=1)
     assert "3/3" in capfd.readouterr().err
+
+
+def test_train_same_seed_draws_the_same_noise():
+    first, second = (weights(train(noise=0.5)[1]) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, weights(train()[1]))
+
+
+def test_noise_has_its_standard_deviation_at_every_scale_and_no_mean():
+    trainer = FlowTrainer(**PARAMS, noise=0.5)
+    batch = [torch.full((100, 6, s, s), 3.0, dtype=torch.float64) for s in (8, 4)]
+    for drawn, m in zip(trainer._draw_noise(batch, torch.Generator().manual_seed(0)), batch, strict=True):
+        assert drawn.dtype == torch.float64
+        assert drawn.shape == m.shape
+        assert drawn.mean().item() == pytest.approx(0, abs=0.02)
+        assert drawn.std().item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_noise_is_added_after_whitening():
+    trainer, flow = FlowTrainer(**PARAMS), make_flow(whiten=True)
+    features = [100 * f for f in make_features()]
+    flow.initialize_whitening([features])
+    noise = [torch.full_like(f, 0.5) for f in features]
+    whitened, _ = flow.whiten(features)
+    expected = CSFlowLoss()(*flow.couple([w + n for w, n in zip(whitened, noise, strict=True)]))
+    torch.testing.assert_close(trainer._loss(flow, features, noise), expected)
+
+
+def test_train_noise_keeps_a_flow_from_sharpening_around_few_images():
+    features = make_features(n=8)
+    log_dets = []
+    for noise in (0.0, 0.5):
+        _, flow = train(features, noise=noise, n_epochs=40)
+        log_dets.append(flow(features)[1].mean().item())
+    assert log_dets[1] < log_dets[0]
