@@ -15,8 +15,9 @@ from torch import Tensor
 __all__ = ["FeatureMaps", "MappedMaps", "gather_features", "in_batches"]
 
 RELEASE_BYTES = 2**24
-"""Bytes read from a mapped file after which its pages are given back to the system."""
+"""Bytes of a mapped file that may have become resident when its pages are given back to the system."""
 
+_PAGES_AROUND = 2**16  # Linux maps so many bytes around each that is read, as far as it has them cached
 _BATCH_SIZE = 32
 
 
@@ -43,7 +44,8 @@ class MappedMaps:
         self._mapping = mmap.mmap(file.fileno(), 0)
         numbers = np.frombuffer(self._mapping, dtype=like.cpu().numpy().dtype)
         self._maps = torch.from_numpy(numbers.reshape(-1, height, width, channels)).permute(0, 3, 1, 2)
-        self._n_read = 0
+        self._row_bytes = like.nbytes + _PAGES_AROUND
+        self._n_resident = 0
 
     def __len__(self) -> int:
         return len(self._maps)
@@ -52,8 +54,8 @@ class MappedMaps:
         taken = self._maps[rows]
         if not isinstance(rows, Tensor):
             taken = taken.clone()  # the others are copies as it is
-        self._n_read += taken.nbytes
-        if self._n_read >= RELEASE_BYTES:
+        self._n_resident += self._row_bytes * (1 if isinstance(rows, int) else len(taken))
+        if self._n_resident >= RELEASE_BYTES:
             self._release()
         if self.device.type == "cuda":
             return taken.pin_memory().to(self.device, non_blocking=True)
@@ -62,7 +64,7 @@ class MappedMaps:
     def _release(self) -> None:
         # Pages that were read count as this process's memory until the system needs them for something
         # else. Nothing is lost, also where another thread is reading: they are read again from the file.
-        self._n_read = 0
+        self._n_resident = 0
         if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
             self._mapping.madvise(mmap.MADV_DONTNEED)
 
