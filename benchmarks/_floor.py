@@ -54,6 +54,11 @@ class Peak(NamedTuple):
     flops: float
     bandwidth: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.flops / 1e9:.0f} GFLOP/s in a matrix product, {self.bandwidth / 1e9:.1f} GB/s in a copy"
+        )
+
 
 def count_work(function: Callable[[], Any], weights: nn.Module, n_images: int = 1) -> Work:
     """Count what a computation costs per image.
@@ -61,7 +66,7 @@ def count_work(function: Callable[[], Any], weights: nn.Module, n_images: int = 
     Parameters
     ----------
     function : callable
-        The computation, run once. What it runs in other threads isn't seen.
+        The computation, run once. What it runs in other threads or in inference mode isn't seen.
     weights : nn.Module
         The network whose weights it reads.
     n_images : int, default=1

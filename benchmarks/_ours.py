@@ -101,7 +101,7 @@ class Scorer:
             generator.fuse([m[None, None] for m in scored.scale_maps], generator.input_dims[1:])
         return perf_counter() - start
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def work(self) -> Work:
         """Of one image."""
         model = self.detector.model_

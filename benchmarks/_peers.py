@@ -176,8 +176,7 @@ class EngineTrainer:
 
     def __init__(self) -> None:
         self.images = elpv_split(0).train
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        logging.getLogger("anomalib").setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
 
     def fit(
