@@ -44,13 +44,15 @@ class Fitter:
 
     Parameters
     ----------
-    seed, subset
-        Of the split, see :func:`elpv_split`.
+    seed : int, default=0
+        Random state of the detectors, and of the split.
+    **split
+        Which cells, see :func:`elpv_split`.
     """
 
-    def __init__(self, seed: int = 0, subset: str | None = "mono") -> None:
+    def __init__(self, seed: int = 0, **split: Any) -> None:
         self.seed = seed
-        self.split = elpv_split(seed, subset)
+        self.split = elpv_split(seed, **split)
         self.detector: CSFlowDetector | None = None
 
     def fit(self, n_images: int | None = None, **params: Any) -> tuple[float, list[float]]:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks._data import ANOMALIB_BATCH_SIZE, Split, elpv_split, timed_auroc
+from benchmarks._data import ANOMALIB_BATCH_SIZE, elpv_split, timed_auroc
 from skcsflow.datasets import load_elpv
 from skcsflow.nn._weights import create_backbone
 
@@ -147,7 +147,7 @@ class Trainer:
     """Trains anomalib's bare torch model on ELPV cells as anomalib does, in a plain loop."""
 
     def __init__(self) -> None:
-        self.images = elpv_split(0).train
+        self.images = elpv_split().train
 
     def fit(
         self, n_images: int, *, n_epochs: int, input_size: int, batch_size: int, backbone: str = "b5"
@@ -175,7 +175,7 @@ class EngineTrainer:
     """
 
     def __init__(self) -> None:
-        self.images = elpv_split(0).train
+        self.images = elpv_split().train
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
 
@@ -235,14 +235,16 @@ class PatchCore:
 
     Parameters
     ----------
-    seed, subset
-        Of the split, see :func:`elpv_split`.
+    seed : int, default=0
+        Of the choice of patches, and of the split.
     input_size : int, default=256
         Height and width of the images.
+    **split
+        Which cells, see :func:`elpv_split`.
     """
 
-    def __init__(self, seed: int = 0, subset: str | None = "mono", input_size: int = 256) -> None:
-        self.split: Split = elpv_split(seed, subset)
+    def __init__(self, seed: int = 0, input_size: int = 256, **split: Any) -> None:
+        self.split = elpv_split(seed, **split)
         self.seed = seed
         self.input_size = input_size
 
@@ -278,7 +280,8 @@ class PatchCore:
         features_seconds = perf_counter() - start
         n_patches = sum(len(patches) for patches in self.model.embedding_store)
         start = perf_counter()
-        self.model.subsample_embedding(coreset_ratio)
+        with warnings.catch_warnings(action="ignore"):  # it warns of its own default
+            self.model.subsample_embedding(coreset_ratio)
         self.model.eval()
         return {
             "features_seconds": features_seconds,
