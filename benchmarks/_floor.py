@@ -83,6 +83,13 @@ def count_work(function: Callable[[], Any], weights: nn.Module, n_images: int = 
     return Work(counter.flops / n_images, sum(t.nbytes for t in tensors), counter.bytes / n_images)
 
 
+@torch.no_grad()
+def count_scoring(model: nn.Module, input_size: tuple[int, int]) -> Work:
+    """Count what a model costs that makes scores and maps of one RGB image."""
+    image = torch.rand(1, 3, *input_size)
+    return count_work(lambda: model(image), model)
+
+
 def measure_peak(dtype: torch.dtype = torch.float32, repeats: int = 5) -> Peak:
     """Best of some products of 2048 x 2048 matrices and some copies of 256 MB.
 

@@ -9,7 +9,7 @@ import joblib
 import torch
 
 from benchmarks._data import elpv_split, timed_auroc
-from benchmarks._floor import Work, count_work
+from benchmarks._floor import Work, count_scoring, count_work
 from skcsflow import CSFlowDetector
 from skcsflow.datasets import load_elpv
 from skcsflow.nn import CSFlowLoss
@@ -72,7 +72,11 @@ class Fitter:
         """Save the detector that was fitted last."""
         joblib.dump(self.detector, path)
 
-    def work(self) -> tuple[Work, Work]:
+    def scoring_work(self) -> Work:
+        """Of one image that is scored."""
+        return _scoring_work(self.detector)
+
+    def fitting_work(self) -> tuple[Work, Work]:
         """Of one image's features, and of its training step."""
         model = self.detector.model_
         images = torch.rand(1, 3, *model.config["input_size"])
@@ -103,9 +107,10 @@ class Scorer:
             generator.fuse([m[None, None] for m in scored.scale_maps], generator.input_dims[1:])
         return perf_counter() - start
 
-    @torch.no_grad()
     def work(self) -> Work:
         """Of one image."""
-        model = self.detector.model_
-        images = torch.rand(1, 3, *model.config["input_size"])
-        return count_work(lambda: model(images), model)
+        return _scoring_work(self.detector)
+
+
+def _scoring_work(detector: CSFlowDetector) -> Work:
+    return count_scoring(detector.model_, detector.model_.config["input_size"])

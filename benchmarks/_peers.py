@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks._data import ANOMALIB_BATCH_SIZE, elpv_split, timed_auroc
+from benchmarks._floor import Work, count_scoring
 from skcsflow.datasets import load_elpv
 from skcsflow.nn._weights import create_backbone
 
@@ -300,3 +301,7 @@ class PatchCore:
             return torch.cat(scores).numpy()
 
         return timed_auroc(score, self.split)
+
+    def scoring_work(self) -> Work:
+        """Of one image that is scored; the memory bank is among the weights."""
+        return count_scoring(self.model, (self.input_size, self.input_size))

@@ -47,7 +47,7 @@ def compare(input_size: int, n_images: int, n_epochs: int, repeats: int) -> dict
             repeats,
         )
         memory = {name: worker.peak_memory() for name, worker in running.items()}
-        of_features, of_step = running["ours"].ask("work")
+        of_features, of_step = running["ours"].ask("fitting_work")
     batch_size = min(n_images, BATCH_SIZE)
     features_floor, step_floor = of_features.floor(peak, batch_size), of_step.floor(peak, batch_size)
     results = {}
