@@ -3,8 +3,20 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("elpv_quality", "search_memory", "row_independence", "file_sizes", "scale")
+BENCHMARKS = (
+    "import_time",
+    "scoring",
+    "fitting",
+    "time_to_quality",
+    "patchcore",
+    "elpv_quality",
+    "search_memory",
+    "row_independence",
+    "file_sizes",
+    "scale",
+)
 
-for name in BENCHMARKS:
-    print(f"\n== {name}", flush=True)
-    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
+if __name__ == "__main__":
+    for name in BENCHMARKS:
+        print(f"\n== {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

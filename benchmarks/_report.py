@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("skcsflow", "torch", "timm", "scikit-learn", "numpy", "anomalib")
+PACKAGES = ("skcsflow", "torch", "timm", "scikit-learn", "numpy", "anomalib", "openvino")
 
 
 def environment() -> dict[str, Any]:

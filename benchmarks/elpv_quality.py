@@ -15,11 +15,11 @@ import torch
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
+from benchmarks._data import elpv_split
 from benchmarks._report import print_table, write
 from skcsflow import CSFlowDetector
 from skcsflow._features import extract_features
 from skcsflow._images import check_images
-from skcsflow.datasets import load_elpv
 
 
 def pooled_features(detector: CSFlowDetector, images: np.ndarray) -> np.ndarray:
@@ -36,14 +36,7 @@ def pooled_features(detector: CSFlowDetector, images: np.ndarray) -> np.ndarray:
 
 def run_seed(seed: int) -> dict[str, float]:
     """Fit and score one split."""
-    cells = load_elpv(subset="mono")
-    functional = cells.images[cells.probability == 0]
-    defective = cells.images[cells.probability == 1]
-    order = np.random.RandomState(seed).permutation(len(functional))
-    train, held_out = functional[order[:441]], functional[order[441:]]
-    test = np.concatenate([held_out, defective])
-    is_defective = np.repeat([False, True], [len(held_out), len(defective)])
-
+    train, test, is_defective = elpv_split(seed)
     start = perf_counter()
     detector = CSFlowDetector(random_state=seed).fit(train)
     fit_seconds = perf_counter() - start

@@ -1,0 +1,116 @@
+"""Our sides of the comparisons."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from time import perf_counter
+from typing import Any
+
+import joblib
+import torch
+
+from benchmarks._data import elpv_split, timed_auroc
+from benchmarks._floor import Work, count_scoring, count_work
+from skcsflow import CSFlowDetector
+from skcsflow.datasets import load_elpv
+from skcsflow.nn import CSFlowLoss
+
+PEERS_NETWORK = {
+    "backbone": "tf_efficientnet_b5",
+    "weights": None,
+    "cross_conv_hidden_channels": 1024,
+    "whiten": False,
+    "lr_schedule": "constant",
+    "learning_rate": 2e-4,
+}
+"""anomalib's own network, with random weights, which make no difference to the time it takes."""
+
+
+def engines() -> Iterator[str]:
+    """Each `engine` that a detector can compute with here."""
+    yield "torch"
+    if "engine" in CSFlowDetector().get_params() and find_spec("openvino"):
+        yield "openvino"
+
+
+def new_detector(engine: str | None = None, **params: Any) -> CSFlowDetector:
+    """A detector that computes with an engine, or the default one."""
+    detector = CSFlowDetector(**params)
+    has_engines = engine is not None and "engine" in detector.get_params()
+    return detector.set_params(engine=engine) if has_engines else detector
+
+
+class Fitter:
+    """Fits detectors to ELPV cells.
+
+    Parameters
+    ----------
+    seed : int, default=0
+        Random state of the detectors, and of the split.
+    **split
+        Which cells, see :func:`elpv_split`.
+    """
+
+    def __init__(self, seed: int = 0, **split: Any) -> None:
+        self.seed = seed
+        self.split = elpv_split(seed, **split)
+        self.detector: CSFlowDetector | None = None
+
+    def fit(self, n_images: int | None = None, **params: Any) -> tuple[float, list[float]]:
+        """Fit to the first cells, from nothing; seconds of all that is done once, and of each epoch."""
+        self.detector = None  # not two in memory
+        start = perf_counter()
+        self.detector = new_detector(random_state=self.seed, **params).fit(self.split.train[:n_images])
+        seconds = perf_counter() - start
+        epochs = self.detector.history_["seconds"].tolist()
+        return seconds - sum(epochs), epochs
+
+    def test(self) -> tuple[float, float]:
+        """AUROC of the detector that was fitted last, and seconds per image."""
+        return timed_auroc(lambda images: -self.detector.score_samples(images), self.split)
+
+    def save(self, path: str) -> None:
+        """Save the detector that was fitted last."""
+        joblib.dump(self.detector, path)
+
+    def scoring_work(self) -> Work:
+        """Of one image that is scored."""
+        return _scoring_work(self.detector)
+
+    def fitting_work(self) -> tuple[Work, Work]:
+        """Of one image's features, and of its training step."""
+        model = self.detector.model_
+        images = torch.rand(1, 3, *model.config["input_size"])
+        with torch.no_grad():
+            features = model.feature_extractor(images)
+            of_features = count_work(lambda: model.feature_extractor(images), model.feature_extractor)
+        return of_features, count_work(lambda: CSFlowLoss()(*model.flow(features)).backward(), model.flow)
+
+
+class Scorer:
+    """Scores ELPV cells, and makes their maps.
+
+    Parameters
+    ----------
+    path : str
+        File of a fitted detector.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.images = load_elpv().images
+        self.detector = joblib.load(path)
+
+    def seconds_to_score(self, n_images: int, batch_size: int) -> float:
+        """Seconds for the first cells; the detector itself knows how many it computes at a time."""
+        generator = self.detector.model_.anomaly_map_generator
+        start = perf_counter()
+        for scored in self.detector._score_images(self.images[:n_images]):
+            generator.fuse([m[None, None] for m in scored.scale_maps], generator.input_dims[1:])
+        return perf_counter() - start
+
+    def work(self) -> Work:
+        """Of one image."""
+        return _scoring_work(self.detector)
+
+
+def _scoring_work(detector: CSFlowDetector) -> Work:
+    return count_scoring(detector.model_, detector.model_.config["input_size"])

@@ -1,0 +1,307 @@
+"""anomalib's models, set up without a network, as sides of the comparisons."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks._data import ANOMALIB_BATCH_SIZE, elpv_split, timed_auroc
+from benchmarks._floor import Work, count_scoring
+from skcsflow.datasets import load_elpv
+from skcsflow.nn._weights import create_backbone
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # anomalib and its dependencies warn of their own
+    from anomalib.data import Folder
+    from anomalib.engine import Engine
+    from anomalib.models.image import Csflow
+    from anomalib.models.image.csflow import loss, torch_model
+    from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+    from lightning.pytorch.callbacks import Callback
+
+
+class _Lite0(nn.Module):
+    """The stages of EfficientNet-Lite0 up to stride 32 and 192 channels, under the name that anomalib looks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        model: Any = create_backbone("tf_efficientnet_lite0")
+        self.stages = (
+            nn.Sequential(model.conv_stem, model.bn1, *model.blocks[:6]).eval().requires_grad_(False)
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"features.6.8": self.stages(images)}
+
+
+@contextmanager
+def _random_b5() -> Iterator[None]:
+    """Let anomalib make its backbone with random weights, which make no difference to its timing."""
+
+    def random_b5(weights: Any = None) -> nn.Module:
+        return torchvision.models.efficientnet_b5(weights=None)
+
+    with mock.patch.object(torch_model, "efficientnet_b5", random_b5):
+        yield
+
+
+def anomalib_csflow(
+    input_size: int, hidden_channels: int = 1024, *, backbone: str = "b5", seed: int = 0
+) -> torch_model.CsFlowModel:
+    """The bare torch model of anomalib, in evaluation mode.
+
+    Parameters
+    ----------
+    input_size : int
+        Height and width of the images.
+    hidden_channels : int, default=1024
+        anomalib's own default.
+    backbone : {"b5", "lite0"}, default="b5"
+        anomalib's own, torchvision's EfficientNet-B5, with random weights; or EfficientNet-Lite0 with
+        ImageNet weights in its place.
+    seed : int, default=0
+        Seed of all random weights.
+    """
+
+    def node_of_192_channels(_: int, *size: int, name: str) -> Any:
+        return input_node(192, *size, name=name)
+
+    input_node = torch_model.InputNode
+    torch.manual_seed(seed)
+    with _random_b5():
+        if backbone == "b5":
+            return torch_model.CsFlowModel((input_size, input_size), hidden_channels).eval()
+        with mock.patch.object(torch_model, "InputNode", node_of_192_channels):
+            model = torch_model.CsFlowModel((input_size, input_size), hidden_channels)
+    model.feature_extractor.feature_extractor = _Lite0()
+    return model.eval()
+
+
+def anomalib_prepare(images: np.ndarray, input_size: int) -> Tensor:
+    """Grey images as anomalib's pre-processor gives them: resized with antialiasing, normalised, three channels.
+
+    It resizes all three channels, which are the same; here one is resized, which is faster.
+    """
+    batch = torch.from_numpy(images)[:, None].float() / 255
+    batch = F.interpolate(batch, size=(input_size, input_size), mode="bilinear", antialias=True)
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    return (batch - mean) / std
+
+
+def anomalib_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of anomalib's Csflow."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.Adam(parameters, lr=2e-4, eps=1e-4, weight_decay=1e-5, betas=(0.5, 0.9))
+
+
+def anomalib_step(graph: nn.Module, features: list[Tensor], optimizer: torch.optim.Optimizer) -> float:
+    """One training step of anomalib's Csflow, from features on: its loss, its clipping."""
+    optimizer.zero_grad()
+    value = loss.CsFlowLoss()(*graph(features))
+    value.backward()
+    nn.utils.clip_grad_norm_(graph.parameters(), 1.0)
+    optimizer.step()
+    return value.item()
+
+
+class Scorer:
+    """Scores ELPV cells, and makes their maps, with anomalib's bare torch model.
+
+    Parameters
+    ----------
+    input_size : int
+        Height and width of the images.
+    precision : {"float32", "bfloat16"}
+        Precision to compute in.
+    """
+
+    def __init__(self, input_size: int, precision: str) -> None:
+        self.images = load_elpv().images
+        self.input_size = input_size
+        self.precision = precision
+        self.model = anomalib_csflow(input_size)
+
+    @torch.inference_mode()
+    def seconds_to_score(self, n_images: int, batch_size: int) -> float:
+        """Seconds for the first cells, in batches."""
+        start = perf_counter()
+        for i in range(0, n_images, batch_size):
+            batch = anomalib_prepare(self.images[i : min(i + batch_size, n_images)], self.input_size)
+            with torch.autocast("cpu", torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
+                self.model(batch)
+        return perf_counter() - start
+
+
+class Trainer:
+    """Trains anomalib's bare torch model on ELPV cells as anomalib does, in a plain loop."""
+
+    def __init__(self) -> None:
+        self.images = elpv_split().train
+
+    def fit(
+        self, n_images: int, *, n_epochs: int, input_size: int, batch_size: int, backbone: str = "b5"
+    ) -> tuple[float, list[float]]:
+        """Train on the first cells; seconds to make the model, and of each epoch."""
+        start = perf_counter()
+        model = anomalib_csflow(input_size, backbone=backbone)
+        optimizer = anomalib_optimizer(model.graph)
+        once = perf_counter() - start
+        epochs = []
+        for epoch in range(n_epochs):
+            start = perf_counter()
+            order = np.random.RandomState(epoch).permutation(n_images)
+            for i in range(0, n_images, batch_size):
+                batch = anomalib_prepare(self.images[order[i : i + batch_size]], input_size)
+                anomalib_step(model.graph, model.feature_extractor(batch), optimizer)
+            epochs.append(perf_counter() - start)
+        return once, epochs
+
+
+class EngineTrainer:
+    """Trains anomalib's Lightning module on ELPV cells with anomalib's engine, from image files.
+
+    Logging, checkpoints, evaluation and progress bars are off.
+    """
+
+    def __init__(self) -> None:
+        self.images = elpv_split().train
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+
+    def fit(
+        self, n_images: int, *, n_epochs: int, input_size: int, batch_size: int
+    ) -> tuple[float, list[float]]:
+        """Train on the first cells; seconds of all that is done once, and of each epoch."""
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "good").mkdir()
+            for i, image in enumerate(self.images[:n_images]):
+                Image.fromarray(image).save(Path(folder) / "good" / f"{i}.png")
+            clock = _EpochClock()
+            start = perf_counter()
+            data = Folder(
+                name="cells",
+                root=folder,
+                normal_dir="good",
+                train_batch_size=batch_size,
+                num_workers=0,
+                test_split_mode="none",
+                val_split_mode="none",
+            )
+            size = (input_size, input_size)
+            with _random_b5():
+                model = Csflow(
+                    pre_processor=Csflow.configure_pre_processor(size), evaluator=False, visualizer=False
+                )
+            engine = Engine(
+                callbacks=[clock],
+                default_root_dir=folder,
+                accelerator="cpu",
+                devices=1,
+                max_epochs=n_epochs,
+                limit_val_batches=0,
+                barebones=True,
+            )
+            engine.fit(model, datamodule=data)
+            seconds = perf_counter() - start
+        return seconds - sum(clock.seconds), clock.seconds
+
+
+class _EpochClock(Callback):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.start = perf_counter()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.seconds.append(perf_counter() - self.start)
+
+
+class PatchCore:
+    """PatchCore of anomalib, its torch model, on EfficientNet-Lite0 with ImageNet weights.
+
+    Features are those of strides 8 and 16.
+
+    Parameters
+    ----------
+    seed : int, default=0
+        Of the choice of patches, and of the split.
+    input_size : int, default=256
+        Height and width of the images.
+    **split
+        Which cells, see :func:`elpv_split`.
+    """
+
+    def __init__(self, seed: int = 0, input_size: int = 256, **split: Any) -> None:
+        self.split = elpv_split(seed, **split)
+        self.seed = seed
+        self.input_size = input_size
+
+    @torch.no_grad()
+    def fit(self, *, thinning: int, coreset_ratio: float) -> dict[str, float]:
+        """Fill the memory bank from the split's training images.
+
+        Parameters
+        ----------
+        thinning : int
+            One patch in so many, drawn at random, goes into the choice of the coreset; 1 in anomalib.
+        coreset_ratio : float
+            Share of these that the coreset keeps; 0.1 in anomalib.
+
+        Returns
+        -------
+        dict of str to float
+            Seconds and numbers of patches.
+        """
+        torch.manual_seed(self.seed)
+        start = perf_counter()
+        self.model = PatchcoreModel(("blocks.2", "blocks.4"), "tf_efficientnet_lite0", pre_trained=False)
+        weights = create_backbone("tf_efficientnet_lite0").state_dict()
+        self.model.feature_extractor.feature_extractor.load_state_dict(weights, strict=False)
+        self.model.train()
+        for i in range(0, len(self.split.train), ANOMALIB_BATCH_SIZE):
+            batch = self.split.train[i : i + ANOMALIB_BATCH_SIZE]
+            self.model(anomalib_prepare(batch, self.input_size))
+            if thinning > 1:
+                patches = self.model.embedding_store[-1]
+                kept = torch.randperm(len(patches))[: len(patches) // thinning]
+                self.model.embedding_store[-1] = patches[kept]
+        features_seconds = perf_counter() - start
+        n_patches = sum(len(patches) for patches in self.model.embedding_store)
+        start = perf_counter()
+        with warnings.catch_warnings(action="ignore"):  # it warns of its own default
+            self.model.subsample_embedding(coreset_ratio)
+        self.model.eval()
+        return {
+            "features_seconds": features_seconds,
+            "coreset_seconds": perf_counter() - start,
+            "n_patches": n_patches,
+            "n_kept": len(self.model.memory_bank),
+        }
+
+    def test(self, batch_size: int) -> tuple[float, float]:
+        """AUROC, and seconds per image in batches."""
+
+        @torch.inference_mode()
+        def score(images: np.ndarray) -> np.ndarray:
+            batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+            scores = [self.model(anomalib_prepare(batch, self.input_size)).pred_score for batch in batches]
+            return torch.cat(scores).numpy()
+
+        return timed_auroc(score, self.split)
+
+    def scoring_work(self) -> Work:
+        """Of one image that is scored; the memory bank is among the weights."""
+        return count_scoring(self.model, (self.input_size, self.input_size))

@@ -1,0 +1,90 @@
+"""Fitting beside anomalib: the same network, the same batches, the same number of epochs.
+
+    python -m benchmarks.fitting [--sizes 256 768] [--n-images 32 8] [--n-epochs 2] [--repeats 2]
+
+EfficientNet-B5 and a flow of 1024 hidden channels, batches of 16, in float32: anomalib's torch model in a
+plain loop, its Lightning module in its own engine, and `CSFlowDetector.fit`. anomalib computes the features
+in every epoch; we compute them once. So what is done once (anomalib makes the model and sets up; we also
+extract features, and score the training images at the end) and what every epoch costs are measured apart, and
+240 epochs, the paper's number, are the sum of the one and 240 of the other. Each side has a process of its
+own; all take turns in one run, and figures are medians. Ratios are to anomalib's plain loop. Memory is the
+most that the process ever held, the interpreter and all imports included. The floor is that of
+`benchmarks/_floor.py`, for the work that the side does, at rates measured in the same run.
+"""
+
+import argparse
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks._floor import Peak, measure_peak
+from benchmarks._ours import PEERS_NETWORK
+from benchmarks._report import print_table, write
+from benchmarks._workers import measure_in_turns, workers
+
+BATCH_SIZE = 16
+PAPER_EPOCHS = 240
+TARGET = 1.7
+SIDES = {
+    "anomalib, loop": ("benchmarks._peers", "Trainer", {}),
+    "anomalib, engine": ("benchmarks._peers", "EngineTrainer", {}),
+    "ours": ("benchmarks._ours", "Fitter", {}),
+}
+
+
+def compare(input_size: int, n_images: int, n_epochs: int, repeats: int) -> dict[str, Any]:
+    """Measure all sides at one size."""
+    how = {"n_epochs": n_epochs, "input_size": input_size, "batch_size": BATCH_SIZE}
+    peak = measure_peak()
+    with workers(SIDES) as running:
+        ours = {"ours": PEERS_NETWORK}
+        fits = measure_in_turns(
+            {
+                name: partial(w.ask, "fit", n_images, **how, **ours.get(name, {}))
+                for name, w in running.items()
+            },
+            repeats,
+        )
+        memory = {name: worker.peak_memory() for name, worker in running.items()}
+        of_features, of_step = running["ours"].ask("fitting_work")
+    batch_size = min(n_images, BATCH_SIZE)
+    features_floor, step_floor = of_features.floor(peak, batch_size), of_step.floor(peak, batch_size)
+    results = {}
+    for name, turns in fits.items():
+        once = float(np.median([seconds for seconds, _ in turns])) / n_images
+        epoch = float(np.median([seconds for _, epochs in turns for seconds in epochs])) / n_images
+        floor = step_floor + (0 if name == "ours" else features_floor)
+        results[name] = {
+            "once": once,
+            "epoch": epoch,
+            "of the floor": floor / epoch,
+            "240 epochs": once + PAPER_EPOCHS * epoch,
+            "peak memory MB": memory[name],
+        }
+    for name in ("epoch", "240 epochs"):
+        for side in results.values():
+            side[f"{name}, times faster"] = results["anomalib, loop"][name] / side[name]
+    return {"peak": peak._asdict(), "sides": results}
+
+
+def main() -> None:
+    """Run, print the tables and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 768])
+    parser.add_argument("--n-images", type=int, nargs="+", default=[32, 8], help="for each size")
+    parser.add_argument("--n-epochs", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2)
+    args = parser.parse_args()
+    results = {}
+    for input_size, n_images in zip(args.sizes, args.n_images, strict=True):
+        found = compare(input_size, n_images, args.n_epochs, args.repeats)
+        print(f"\n{input_size} pixels, {n_images} images, seconds per image; {Peak(**found['peak'])}")
+        rows = [[name, *side.values(), TARGET] for name, side in found["sides"].items()]
+        print_table(["side", *found["sides"]["ours"], "target"], rows)
+        results[str(input_size)] = found
+    write("fitting", {"n_images": args.n_images, "n_epochs": args.n_epochs, "results": results})
+
+
+if __name__ == "__main__":
+    main()
