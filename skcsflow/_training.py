@@ -192,10 +192,9 @@ class FlowTrainer:
     def _draw_noise(self, batch: list[Tensor], generator: torch.Generator) -> list[Tensor]:
         if not self.noise:
             return []
-        return [
-            self.noise * torch.randn(m.shape, generator=generator, device=m.device, dtype=m.dtype)
-            for m in batch
-        ]
+        # Drawn in float32 always, so that it is the same in every precision.
+        drawn = [torch.randn(m.shape, generator=generator, device=m.device) for m in batch]
+        return [self.noise * d.to(m.dtype) for d, m in zip(drawn, batch, strict=True)]
 
     def _raise_diverged(self, loss: float, norm: float, epoch: int) -> None:
         raise ValueError(
