@@ -283,6 +283,7 @@ def test_cross_validation_functions_take_the_detector(detector, labelled):
     assert p_value == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_permutation_importance_of_pixels(detector, labelled):
     X, y = labelled
     rows = X[:, 4:22:6, 4:22:6].reshape(40, -1)
