@@ -291,6 +291,7 @@ def test_file_without_backbone_is_smaller_and_gives_the_same_bits(without_backbo
     assert size_of(whole) - size_of(without_backbone) > 0.99 * n_backbone
 
 
+@pytest.mark.slow
 def test_file_without_backbone_touches_no_network(tiny_params, grey_images, tmp_path):
     # timm's own cache, as its hub leaves it behind, with weights that timm would otherwise download.
     model = timm.create_model("test_efficientnet")

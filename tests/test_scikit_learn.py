@@ -68,6 +68,7 @@ def test_scikit_learns_checks_all_run_and_none_is_expected_to_fail():
     assert len(results) >= min(N_CHECKS.values())
 
 
+@pytest.mark.slow
 def test_scikit_learns_array_api_check_runs_where_it_is_switched_on():
     script = (
         "from sklearn.utils.estimator_checks import estimator_checks_generator\n"
