@@ -71,6 +71,7 @@ def are_close(features, expected):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone",
     [
@@ -96,6 +97,7 @@ def test_extractor_features_are_what_timm_has_after_that_stage(backbone):
     assert any(are_close(features, stage) for stage in stages)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not timm.is_model("mobilenetv5_base"), reason="needs a later timm")
 def test_extractor_mobilenetv5_goes_by_stride():
     extractor = MultiScaleFeatureExtractor("mobilenetv5_base", weights=None)
@@ -106,6 +108,7 @@ def test_extractor_mobilenetv5_goes_by_stride():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "size", "words"),
     [
@@ -154,6 +157,7 @@ def test_extractor_train_stays_frozen_and_in_eval_mode():
     assert all(torch.equal(t, state[name]) for name, t in extractor.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_channels", [1, 2, 4, 12])
 def test_extractor_other_channel_counts_keep_pretrained_weights(num_channels):
     extractor = MultiScaleFeatureExtractor("tf_efficientnet_lite0", num_channels=num_channels)
