@@ -1,4 +1,4 @@
-"""Run every benchmark, one process each."""
+"""Run every benchmark, one process each, and tell at the end which failed."""
 
 import subprocess
 import sys
@@ -17,6 +17,9 @@ BENCHMARKS = (
 )
 
 if __name__ == "__main__":
+    failed = []
     for name in BENCHMARKS:
         print(f"\n== {name}", flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"]).returncode:
+            failed.append(name)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
