@@ -68,7 +68,8 @@ class GraphedStep:
         self._batch = [t.clone() for t in batch]
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):  # records, and runs nothing
+            # Records, and runs nothing; what other threads do on the GPU meanwhile is none of its business.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._results = self.step(self._batch)
         except RuntimeError as error:
             self._failed = True

@@ -570,10 +570,12 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
+        # Files from before there were these parameters did what these values say.
+        state = {"engine": "torch", "feature_noise": 0.0, **state}
         if "model_" in state:
             try:
-                device = resolve_device(state["device"])
+                # OpenVINO has the CPU only, also where the file comes to a machine with a GPU.
+                device = resolve_device("cpu" if state["engine"] == "openvino" else state["device"])
             except ValueError:  # fitted on a GPU that this machine doesn't have
                 device = torch.device("cpu")
             state["model_"] = unpack_model(state["model_"], device)

@@ -193,7 +193,9 @@ class FlowTrainer:
         if not self.noise:
             return []
         # Drawn in float32 always, so that it is the same in every precision.
-        drawn = [torch.randn(m.shape, generator=generator, device=m.device) for m in batch]
+        drawn = [
+            torch.randn(m.shape, generator=generator, device=m.device, dtype=torch.float32) for m in batch
+        ]
         return [self.noise * d.to(m.dtype) for d, m in zip(drawn, batch, strict=True)]
 
     def _raise_diverged(self, loss: float, norm: float, epoch: int) -> None:

@@ -384,3 +384,14 @@ def test_gpu_detector_loads_and_scores_where_there_is_no_gpu(tiny_params, grey_i
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([sys.executable, "-c", FRESH, *paths], check=True, env=environment)
     np.testing.assert_allclose(np.load(paths[2]), detector.score_samples(grey_images), rtol=1e-4)
+
+
+def test_file_from_before_a_parameter_loads_with_what_was_done_then(fitted, grey_images):
+    state = fitted.__getstate__()
+    for name in ("engine", "feature_noise"):
+        del state[name]
+    loaded = CSFlowDetector.__new__(CSFlowDetector)
+    loaded.__setstate__(state)
+    np.testing.assert_array_equal(loaded.score_samples(grey_images), fitted.score_samples(grey_images))
+    assert loaded.get_params()["engine"] == "torch"
+    assert loaded.get_params()["feature_noise"] == 0
