@@ -21,6 +21,13 @@ class Split(NamedTuple):
     is_defective: np.ndarray
 
 
+def split_normal(seed: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw three quarters of the normal rows to learn from; the others are held out."""
+    order = np.random.RandomState(seed).permutation(len(rows))
+    n_train = 3 * len(rows) // 4
+    return rows[order[:n_train]], rows[order[n_train:]]
+
+
 def elpv_split(seed: int = 0, subset: str | None = "mono", every: int = 1) -> Split:
     """Draw functional cells to learn from; the other functional and all surely defective ones are the test.
 
@@ -29,14 +36,11 @@ def elpv_split(seed: int = 0, subset: str | None = "mono", every: int = 1) -> Sp
     made on seeds 10 and up. For a trial run, `every` takes one image in so many.
     """
     cells = load_elpv(subset=subset)
-    functional = cells.images[cells.probability == 0]
     defective = cells.images[cells.probability == 1]
-    order = np.random.RandomState(seed).permutation(len(functional))
-    n_train = 3 * len(functional) // 4
-    held_out = functional[order[n_train:]]
+    train, held_out = split_normal(seed, cells.images[cells.probability == 0])
     test = np.concatenate([held_out, defective])
     is_defective = np.repeat([False, True], [len(held_out), len(defective)])
-    return Split(functional[order[:n_train:every]], test[::every], is_defective[::every])
+    return Split(train[::every], test[::every], is_defective[::every])
 
 
 def timed_auroc(score: Callable[[np.ndarray], np.ndarray], split: Split) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks._data import split_normal
 from benchmarks._report import RESULTS, print_table, write
 from skcsflow._images import check_images
 from skcsflow._training import FlowTrainer
@@ -118,11 +119,8 @@ class Cells:
     def split(self, seed: int, subset: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to learn from and to test with, as :func:`benchmarks._data.elpv_split` draws them."""
         among = self.is_mono | (subset == "all")
-        functional = np.flatnonzero(among & ~self.is_defective)
-        order = np.random.RandomState(seed).permutation(len(functional))
-        n_train = 3 * len(functional) // 4
-        test = np.concatenate([functional[order[n_train:]], np.flatnonzero(among & self.is_defective)])
-        return functional[order[:n_train]], test
+        train, held_out = split_normal(seed, np.flatnonzero(among & ~self.is_defective))
+        return train, np.concatenate([held_out, np.flatnonzero(among & self.is_defective)])
 
     def features(self, recipe: Recipe) -> list[Tensor]:
         """Feature maps of all cells, one tensor per scale."""

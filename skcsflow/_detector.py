@@ -104,7 +104,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         finds them again as `weights` says, without network access, and checks that
         they are the same. Needs `weights` other than None.
     device : str or torch.device, default="auto"
-        Where to compute; ``"auto"`` takes CUDA where there is one, else the CPU.
+        Where to compute; ``"auto"`` takes CUDA where there is one and the `engine` can
+        use it, else the CPU.
     precision : {"float32", "float64", "bfloat16"}, default="float32"
         Precision to compute in. Scores are summed in float64 always.
     engine : {"torch", "openvino"}, default="torch"
@@ -307,7 +308,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             raise ValueError(
                 "store_backbone=False needs weights that can be found again, but weights=None are random."
             )
-        device = resolve_device(self.device)
+        device = _resolve_device(self.device, self.engine)
         check_engine(self.engine, self.precision, device)
         images = self._check_X(X, reset=reset)
         rows = normal_rows(y, len(images))
@@ -574,10 +575,13 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         state = {"engine": "torch", "feature_noise": 0.0, **state}
         if "model_" in state:
             try:
-                # OpenVINO has the CPU only, also where the file comes to a machine with a GPU.
-                device = resolve_device("cpu" if state["engine"] == "openvino" else state["device"])
+                device = _resolve_device(state["device"], state["engine"])
             except ValueError:  # fitted on a GPU that this machine doesn't have
                 device = torch.device("cpu")
             state["model_"] = unpack_model(state["model_"], device)
             state["device_"] = device
         super().__setstate__(state)
+
+
+def _resolve_device(device: str | torch.device, engine: str) -> torch.device:
+    return resolve_device("cpu" if device == "auto" and engine == "openvino" else device)  # which has no GPU

@@ -75,20 +75,22 @@ def run_openvino(network: nn.Module, inputs: Sequence[Tensor], precision: str) -
     key = precision, tuple(t.shape for t in inputs)
     weights = sum(t._version for t in [*network.parameters(), *network.buffers()])
     with _COMPILING:
-        of_network = _COMPILED.setdefault(network, {})
-        if key not in of_network or of_network[key].weights != weights:
-            of_network[key] = _Compiled(network, inputs, precision, weights)
+        compiled_for, of_network = _COMPILED.get(network, (None, {}))
+        if compiled_for != weights:
+            of_network = {}
+            _COMPILED[network] = weights, of_network
+        if key not in of_network:
+            of_network[key] = _Compiled(network, inputs, precision)
         compiled = of_network[key]
     return compiled.run(inputs)
 
 
 class _Compiled:
-    def __init__(self, network: nn.Module, inputs: Sequence[Tensor], precision: str, weights: int) -> None:
+    def __init__(self, network: nn.Module, inputs: Sequence[Tensor], precision: str) -> None:
         import openvino
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-        self.weights = weights
         # Not openvino.convert_model, which reports its use to its makers over the network.
         frontend = FrontEndManager().load_by_framework("pytorch")
         with warnings.catch_warnings():
@@ -133,5 +135,6 @@ class _Flat(nn.Module):
         return list(self.network(*inputs))
 
 
-_COMPILED: "WeakKeyDictionary[nn.Module, dict[Any, _Compiled]]" = WeakKeyDictionary()
+_COMPILED: "WeakKeyDictionary[nn.Module, tuple[int, dict[Any, _Compiled]]]" = WeakKeyDictionary()
+"""Of each network, which state of its weights was compiled, and for which precisions and shapes."""
 _COMPILING = threading.Lock()

@@ -12,7 +12,8 @@ from conftest import TINY
 from sklearn.base import clone
 
 from skcsflow import CSFlowDetector, feature_cache_info
-from skcsflow._openvino import run_openvino
+from skcsflow._detector import _resolve_device
+from skcsflow._openvino import _COMPILED, run_openvino
 from skcsflow.nn import CSFlowModel
 
 pytest.importorskip("openvino")
@@ -99,6 +100,30 @@ def test_training_on_after_scoring_is_not_answered_by_the_network_as_it_was(dete
     with torch.no_grad():
         detector.model_.flow.blocks[0].subnet1.gamma.add_(0.2)
     assert not np.array_equal(detector.score_samples(grey_images), after)
+
+
+def test_auto_is_the_cpu_also_where_there_is_a_gpu(detector, grey_images, monkeypatch):
+    saved = pickle.dumps(detector)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    loaded = pickle.loads(saved)
+    assert loaded.device_.type == "cpu"
+    assert _resolve_device("auto", "openvino").type == "cpu"  # what a fit asks
+    assert _resolve_device("auto", "torch").type == "cuda"
+    np.testing.assert_array_equal(loaded.score_samples(grey_images), detector.score_samples(grey_images))
+    with pytest.raises(ValueError, match=r"engine='openvino' computes on the CPU"):
+        CSFlowDetector(**{**OPENVINO, "device": "cuda"}).fit(grey_images)
+
+
+def test_weights_that_change_leave_nothing_compiled_behind():
+    network = CSFlowModel((64, 64), 8, backbone="test_efficientnet", weights=None).eval().feature_extractor
+    for size in (64, 96):
+        run_openvino(network, [torch.zeros(1, 3, size, size)], "float32")
+    assert len(_COMPILED[network][1]) == 2
+    with torch.no_grad():
+        network.mean.add_(0.1)
+    run_openvino(network, [torch.zeros(1, 3, 64, 64)], "float32")
+    assert len(_COMPILED[network][1]) == 1
 
 
 def test_double_precision_is_refused_with_its_name(grey_images):

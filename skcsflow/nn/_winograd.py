@@ -146,9 +146,8 @@ def _chunks(x: Tensor, weight: Tensor) -> list[slice]:
 def _transform_kernels(weight: Tensor) -> Tensor:
     """Kernels at each of the n * n places of a tile: (n * n, N, C)."""
     _, to_kernels, _ = _matrices(weight)
-    flat = weight.permute(0, 2, 3, 1).flatten(
-        1, 2
-    )  # (N, k * k, C): no copy where channels are last in memory
+    # (N, k * k, C): no copy where channels are last in memory.
+    flat = weight.permute(0, 2, 3, 1).flatten(1, 2)
     return (to_kernels @ flat).transpose(0, 1)
 
 
