@@ -10,6 +10,8 @@ BENCHMARKS = (
     "time_to_quality",
     "patchcore",
     "elpv_quality",
+    "false_alarms",
+    "metrics",
     "search_memory",
     "row_independence",
     "file_sizes",

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks._data import ANOMALIB_BATCH_SIZE, elpv_split, timed_auroc
+from benchmarks._data import ANOMALIB_BATCH_SIZE, Split, elpv_split, timed_auroc
 from benchmarks._floor import Work, count_scoring
 from skcsflow.datasets import load_elpv
 from skcsflow.nn._weights import create_backbone
@@ -90,11 +90,13 @@ def anomalib_csflow(
 
 
 def anomalib_prepare(images: np.ndarray, input_size: int) -> Tensor:
-    """Grey images as anomalib's pre-processor gives them: resized with antialiasing, normalised, three channels.
+    """Images as anomalib's pre-processor gives them: resized with antialiasing, normalised, three channels.
 
-    It resizes all three channels, which are the same; here one is resized, which is faster.
+    It resizes all three channels of grey images, which are the same; here one is resized, which is faster.
+    Grey images are of shape (n, H, W), others (n, H, W, 3).
     """
-    batch = torch.from_numpy(images)[:, None].float() / 255
+    batch = torch.from_numpy(images)
+    batch = (batch[:, None] if batch.ndim == 3 else batch.movedim(-1, 1)).float() / 255
     batch = F.interpolate(batch, size=(input_size, input_size), mode="bilinear", antialias=True)
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
     return (batch - mean) / std
@@ -305,3 +307,81 @@ class PatchCore:
     def scoring_work(self) -> Work:
         """Of one image that is scored; the memory bank is among the weights."""
         return count_scoring(self.model, (self.input_size, self.input_size))
+
+
+SCORING_BATCH = 16
+
+
+class ImagePatchCore(PatchCore):
+    """`PatchCore` on any images.
+
+    Parameters
+    ----------
+    seed, input_size : int
+        See `PatchCore`.
+    thinning : int
+        See `PatchCore.fit`; the share that the coreset keeps is anomalib's.
+    """
+
+    def __init__(self, seed: int, input_size: int, thinning: int) -> None:
+        self.seed = seed
+        self.input_size = input_size
+        self.thinning = thinning
+
+    def fit_images(self, images: np.ndarray) -> float:
+        """Fill the memory bank from images; seconds."""
+        self.split = Split(images, images[:0], np.zeros(0, dtype=bool))
+        found = self.fit(thinning=self.thinning, coreset_ratio=0.1)
+        return found["features_seconds"] + found["coreset_seconds"]
+
+    def score_images(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Scores, maps and seconds."""
+        return _score_images(self.model, images, self.input_size)
+
+
+class ImageCsflow:
+    """anomalib's CS-Flow on EfficientNet-Lite0, trained on any images as anomalib does, in a plain loop.
+
+    Parameters
+    ----------
+    seed : int
+        Of the flow's weights, and of the order of the images.
+    input_size : int
+        Height and width of the images.
+    n_epochs : int
+        How often each image is seen.
+    """
+
+    def __init__(self, seed: int, input_size: int, n_epochs: int) -> None:
+        self.seed = seed
+        self.input_size = input_size
+        self.n_epochs = n_epochs
+
+    def fit_images(self, images: np.ndarray) -> float:
+        """Train on images; seconds."""
+        start = perf_counter()
+        self.model = anomalib_csflow(self.input_size, backbone="lite0", seed=self.seed)
+        optimizer = anomalib_optimizer(self.model.graph)
+        rng = np.random.RandomState(self.seed)
+        for _ in range(self.n_epochs):
+            order = rng.permutation(len(images))
+            for i in range(0, len(images), ANOMALIB_BATCH_SIZE):
+                batch = anomalib_prepare(images[order[i : i + ANOMALIB_BATCH_SIZE]], self.input_size)
+                anomalib_step(self.model.graph, self.model.feature_extractor(batch), optimizer)
+        return perf_counter() - start
+
+    def score_images(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Scores, maps and seconds."""
+        return _score_images(self.model, images, self.input_size)
+
+
+@torch.inference_mode()
+def _score_images(
+    model: nn.Module, images: np.ndarray, input_size: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    start = perf_counter()
+    batches = (images[i : i + SCORING_BATCH] for i in range(0, len(images), SCORING_BATCH))
+    found = [model(anomalib_prepare(batch, input_size)) for batch in batches]
+    scores = torch.cat([f.pred_score for f in found]).numpy()
+    maps = torch.cat([f.anomaly_map for f in found])[:, 0].numpy()
+    return scores, maps, perf_counter() - start

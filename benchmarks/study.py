@@ -95,6 +95,7 @@ TRAINED = {
     "kernels 3 3, noise .5": replace(SMALL, noise=0.5),
     "kernels 3 3, noise 1": replace(SMALL, noise=1.0),
     "smoothing 3": SMOOTH,
+    "smoothing 3, noise .5": replace(SMOOTH, noise=0.5),
     "smoothing 3, kernels 3 3": SMOOTH_SMALL,
     "smoothing 3, kernels 3 3, epochs 4": replace(SMOOTH_SMALL, n_epochs=4),
     "smoothing 3, kernels 3 3, noise .5": replace(SMOOTH_SMALL, noise=0.5),

@@ -20,11 +20,12 @@ templates_path = ["_templates"]
 default_role = "code"  # `X` in a docstring is the parameter X
 smartquotes = False  # default="auto" is code
 
-# The reference: one generated page per public name, with the methods that the class itself defines. What it
-# inherits from scikit-learn or torch is described there.
+# The reference: one generated page per public name, with the methods that this package defines. What classes
+# inherit from scikit-learn, torch or Python is described there.
 autosummary_generate = True
 autodoc_default_options = {
     "members": True,
+    "inherited-members": "TransformerMixin, OutlierMixin, BaseEstimator, BaseCrossValidator, Module, tuple, str, Enum",
     "member-order": "bysource",
     # scikit-learn writes these methods, and refers to its own pages in them.
     "exclude-members": "set_split_request",

@@ -9,14 +9,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skcsflow._cache import open_cache
+from skcsflow._calibrated import CalibrationMixin
 from skcsflow._device import parameter_dtype, resolve_device
 from skcsflow._features import ImageScores, extract_features, score_features, score_images
 from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
+from skcsflow._maps import MapsMixin
 from skcsflow._openvino import check_engine
 from skcsflow._persistence import pack_model, place_model, unpack_model
 from skcsflow._storage import gather_features, in_batches
@@ -24,6 +26,7 @@ from skcsflow._training import FlowTrainer
 from skcsflow._validation import (
     PAPER_PARAMS,
     PARAMETER_CONSTRAINTS,
+    check_feature_smoothing,
     check_image_shape,
     check_input_size,
     normal_rows,
@@ -35,7 +38,17 @@ __all__ = ["PAPER_PARAMS", "CSFlowDetector"]
 DOCUMENTATION = "https://skcsflow.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
 
 
-class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
+_BEFORE = {
+    "engine": "torch",
+    "feature_noise": 0.0,
+    "feature_smoothing": 1,
+    "map_smoothing": 0.0,
+    "map_size": "auto",
+}
+"""What detectors did before there were these parameters; files of theirs lack them."""
+
+
+class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
     """Image anomaly detection with cross-scale flows (CS-Flow).
 
     Learns from images of good parts alone. A frozen network turns each image into
@@ -72,6 +85,10 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         training. A few hundred images don't determine a density sharply: without noise
         the flow sharpens it around them, and calls new good images strange. The paper
         has none.
+    feature_smoothing : int, default=1
+        Side of the square of neighbouring positions that features are averaged over, at
+        each scale; odd. 1 leaves them as they are, as in the paper. 3 can find faint and
+        wide-spread defects better, and blurs the maps.
     n_epochs : int, default=8
         Passes over the training images.
     batch_size : int, default=16
@@ -86,9 +103,16 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         Norm that gradients are cut down to; None leaves them as they are.
     contamination : float, default=0.01
         Share of the training images that `predict` calls anomalous, in (0, 0.5]. It
-        sets `offset_`.
+        sets `offset_` and, with the highest values of the maps, `map_threshold_`. Fresh
+        images are called anomalous more often; see :meth:`calibrate`.
     map_mode : {"all", "max"}, default="all"
         How the scales' anomaly maps become one: their product, or the largest scale.
+    map_smoothing : float, default=0.0
+        Standard deviation of a Gaussian that maps are smoothed by, in pixels of images of
+        `input_size`. The paper has none.
+    map_size : {"auto", "image"}, default="auto"
+        Size of the maps that `transform` gives for images of several sizes:
+        `input_size`, or each image's own, in an array of arrays.
     image_shape : tuple of int (H, W) or (H, W, C), default=None
         Shape of the images in the rows of a 2-D X. None: a square grey image where the
         rows' length is a square number, and a strip one pixel high otherwise.
@@ -130,6 +154,11 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         The fitted model.
     offset_ : float
         ``decision_function`` is ``score_samples`` less this.
+    map_threshold_ : float
+        Pixels whose map is above this are anomalous. A share `contamination` of the
+        training images has such pixels.
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        Sorted scores of the normal images of :meth:`calibrate`. Only after it.
     history_ : dict of str to ndarray of shape (n_epochs,)
         ``loss``, ``grad_norm``, ``learning_rate`` and ``seconds`` of each epoch that
         the model was trained for.
@@ -181,6 +210,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         input_size: int | tuple[int, int] = 256,
         whiten: bool = True,
         feature_noise: float = 0.5,
+        feature_smoothing: int = 1,
         n_epochs: int = 8,
         batch_size: int = 16,
         learning_rate: float = 2e-3,
@@ -189,6 +219,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         max_grad_norm: float | None = 1.0,
         contamination: float = 0.01,
         map_mode: str = "all",
+        map_smoothing: float = 0.0,
+        map_size: str = "auto",
         image_shape: tuple[int, ...] | None = None,
         memory: Any = None,
         store_backbone: bool = True,
@@ -209,6 +241,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         self.input_size = input_size
         self.whiten = whiten
         self.feature_noise = feature_noise
+        self.feature_smoothing = feature_smoothing
         self.n_epochs = n_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -217,6 +250,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         self.max_grad_norm = max_grad_norm
         self.contamination = contamination
         self.map_mode = map_mode
+        self.map_smoothing = map_smoothing
+        self.map_size = map_size
         self.image_shape = image_shape
         self.memory = memory
         self.store_backbone = store_backbone
@@ -304,6 +339,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
     ) -> Self:
         size = check_input_size(self.input_size)
         check_image_shape(self.image_shape)
+        check_feature_smoothing(self.feature_smoothing)
         if self.weights is None and not self.store_backbone:
             raise ValueError(
                 "store_backbone=False needs weights that can be found again, but weights=None are random."
@@ -345,7 +381,8 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             if self.whiten and not go_on:
                 model.flow.initialize_whitening(in_batches(features))
             trainer.train(model.flow, features)
-            scores = -score_features(model, features, **computing)
+            anomaly_scores, peaks = score_features(model, features, **computing)
+        scores = -anomaly_scores
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
@@ -359,6 +396,9 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             name: np.concatenate([before.get(name, []), values]) for name, values in trainer.history.items()
         }
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - self.contamination)))
+        if hasattr(self, "calibration_scores_"):  # of the model before
+            del self.calibration_scores_
         return self
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -444,53 +484,6 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         log_likelihoods = np.array([s.log_likelihood for s in self._score_images(X)])
         return float(log_likelihoods[normal_rows(y, len(log_likelihoods))].mean())
 
-    def transform(self, X: Any) -> NDArray[np.float32]:
-        """Compute anomaly maps.
-
-        Parameters
-        ----------
-        X : array-like of images
-            Images, see :meth:`fit`.
-
-        Returns
-        -------
-        ndarray of shape (n, H, W) or (n, H * W), float32
-            Anomaly maps; higher is more anomalous. At the images' own size where they
-            share one, else at `input_size`. Rows of a 2-D X give rows.
-        """
-        scored = list(self._score_images(X))
-        generator = self.model_.anomaly_map_generator
-        sizes = {s.size for s in scored}
-        size = sizes.pop() if len(sizes) == 1 else generator.input_dims[1:]
-        maps = np.empty((len(scored), *size), dtype=np.float32)
-        for i, s in enumerate(scored):
-            maps[i] = generator.fuse([m[None, None] for m in s.scale_maps], size)[0, 0].numpy()
-        return maps.reshape(len(maps), -1) if is_row_matrix(X) else maps
-
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Name the pixels of the maps that `transform` gives for a 2-D X.
-
-        Parameters
-        ----------
-        input_features : None
-            Not used, here by scikit-learn's convention.
-
-        Returns
-        -------
-        ndarray of shape (H * W,), object
-            ``"anomaly_<row>_<column>"``.
-        """
-        check_is_fitted(self)
-        shape = self.image_shape_ or self.image_shape
-        if shape is None:
-            raise ValueError(
-                "Maps of images have no feature names, and set_output has no table for them. Pass images as the "
-                "rows of a 2-D X, with image_shape, to get maps as rows."
-            )
-        height, width = shape[:2]
-        names = [f"anomaly_{i}_{j}" for i in range(height) for j in range(width)]
-        return np.array(names, dtype=object)
-
     def _score_images(self, X: Any) -> Iterator[ImageScores]:
         check_is_fitted(self)
         check_engine(self.engine, self.precision_, self.device_)
@@ -537,7 +530,9 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
             "backbone": self.backbone,
             "weights": None if self.weights is None else os.fspath(self.weights),
             "whiten": bool(self.whiten),
+            "feature_smoothing": int(self.feature_smoothing),
             "map_mode": str(self.map_mode),
+            "map_smoothing": float(self.map_smoothing),
         }
 
     def _new_model(self, size: tuple[int, int], seed: int) -> CSFlowModel:
@@ -571,8 +566,7 @@ class CSFlowDetector(TransformerMixin, OutlierMixin, BaseEstimator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Files from before there were these parameters did what these values say.
-        state = {"engine": "torch", "feature_noise": 0.0, **state}
+        state = {**_BEFORE, **state}
         if "model_" in state:
             try:
                 device = _resolve_device(state["device"], state["engine"])

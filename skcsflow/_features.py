@@ -161,8 +161,8 @@ def score_features(
     precision: str,
     n_jobs: int | None,
     engine: str = "torch",
-) -> np.ndarray:
-    """Anomaly scores of images whose features are at hand.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Anomaly scores of images whose features are at hand, and the highest values of their maps.
 
     Parameters
     ----------
@@ -175,20 +175,26 @@ def score_features(
 
     Returns
     -------
-    ndarray of shape (n,)
+    scores : ndarray of shape (n,), float64
         The same bits as :func:`score_images` gives for the images.
+    peaks : ndarray of shape (n,), float64
+        The highest value of each map at the model's input size.
     """
     device = features[0].device
+
+    def compute(batch: list[Tensor]) -> list[Tensor]:
+        scores, _, *scale_maps = _score(model, batch, precision, engine)
+        return [scores, model.anomaly_map_generator.peaks(scale_maps)]
+
     results = map_items(
         lambda i: [f[i] for f in features],
-        lambda items: apply_to_batch(
-            lambda batch: _score(model, batch, precision, engine)[:1], items, device
-        ),
+        lambda items: apply_to_batch(compute, items, device),
         len(features[0]),
         device,
         n_jobs,
     )
-    return np.array([score.item() for (score,) in results])
+    scores, peaks = np.array([(score.item(), peak.item()) for score, peak in results]).T
+    return scores, peaks
 
 
 class _Pending(NamedTuple):

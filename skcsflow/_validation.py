@@ -13,7 +13,14 @@ from skcsflow._device import PRECISIONS
 from skcsflow._training import LR_SCHEDULES
 from skcsflow.nn import AnomalyMapMode
 
-__all__ = ["PAPER_PARAMS", "PARAMETER_CONSTRAINTS", "check_image_shape", "check_input_size", "normal_rows"]
+__all__ = [
+    "PAPER_PARAMS",
+    "PARAMETER_CONSTRAINTS",
+    "check_feature_smoothing",
+    "check_image_shape",
+    "check_input_size",
+    "normal_rows",
+]
 
 PAPER_PARAMS: dict[str, Any] = {
     "backbone": "tf_efficientnet_b5.aa_in1k",
@@ -23,6 +30,7 @@ PAPER_PARAMS: dict[str, Any] = {
     "clamp": 3.0,
     "whiten": False,
     "feature_noise": 0.0,
+    "feature_smoothing": 1,
     "n_epochs": 240,
     "batch_size": 16,
     "learning_rate": 2e-4,
@@ -30,6 +38,7 @@ PAPER_PARAMS: dict[str, Any] = {
     "weight_decay": 1e-5,
     "max_grad_norm": 1.0,
     "map_mode": "max",
+    "map_smoothing": 0.0,
 }
 """The paper's configuration: ``CSFlowDetector(**PAPER_PARAMS)``."""
 
@@ -43,6 +52,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "input_size": [Interval(Integral, 32, None, closed="left"), tuple, list],
     "whiten": ["boolean"],
     "feature_noise": [Interval(Real, 0, None, closed="left")],
+    "feature_smoothing": [Interval(Integral, 1, None, closed="left")],
     "n_epochs": [Interval(Integral, 1, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -51,6 +61,8 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
     "contamination": [Interval(Real, 0, 0.5, closed="right")],
     "map_mode": [StrOptions({str(mode) for mode in AnomalyMapMode})],
+    "map_smoothing": [Interval(Real, 0, None, closed="left")],
+    "map_size": [StrOptions({"auto", "image"})],
     "image_shape": [tuple, list, None],
     "memory": [None, str, os.PathLike, HasMethods(["cache"])],
     "store_backbone": ["boolean"],
@@ -77,6 +89,12 @@ def check_input_size(input_size: Any) -> tuple[int, int]:
             f"input_size must be an int or a pair of ints (H, W), each 32 or more, got {input_size!r}."
         )
     return int(size[0]), int(size[1])
+
+
+def check_feature_smoothing(smoothing: int) -> None:
+    """Check that the parameter `feature_smoothing` is odd."""
+    if smoothing % 2 == 0:
+        raise ValueError(f"feature_smoothing must be odd, got {smoothing!r}.")
 
 
 def check_image_shape(shape: Any) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from skcsflow._images import check_images
 from skcsflow.datasets import DEFECTS, SURFACES, load_elpv, load_image_folder, make_defects, read_mask
 from skcsflow.datasets._canvas import Canvas
 from skcsflow.datasets._objects import blister, circuit, tiles
@@ -188,6 +189,78 @@ def test_load_image_folder_rotated_by_exif_fits_upright_mask(tmp_path):
     save(tmp_path / "test/dent/0.jpg", size=(40, 30), exif=exif)
     mask = save(tmp_path / "ground_truth/dent/0_mask.png", size=(30, 40))
     assert load_image_folder(tmp_path).masks.tolist() == [str(mask)]
+
+
+def test_load_image_folder_mixed_sizes_are_height_and_width(bottle):
+    save(bottle / "train/good/000.PNG", size=(17, 50))
+    save(bottle / "test/broken_large/001.png", size=(8, 9), mode="RGB")
+    save(bottle / "ground_truth/broken_large/001_mask.PNG", size=(8, 9))
+    data = load_image_folder(bottle)
+    assert data.train_sizes.tolist() == [[50, 17], [30, 40], [30, 40]]
+    assert data.test_sizes.tolist() == [[30, 40], [9, 8], *[[30, 40]] * 4]
+    assert data.train_sizes.dtype == data.test_sizes.dtype == np.int64
+    for path, shape in zip(data.masks, data.test_sizes, strict=True):
+        assert read_mask(path, tuple(shape)).shape == tuple(shape)
+
+
+def test_load_image_folder_without_test_has_sizes_of_two_columns(tmp_path):
+    save(tmp_path / "train/good/0.png")
+    data = load_image_folder(tmp_path)
+    assert data.train_sizes.tolist() == [[30, 40]]
+    assert data.test_sizes.shape == (0, 2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("extension", ["png", "jpg", "tif", "webp"])
+def test_load_image_folder_sizes_are_those_that_a_detector_sees(tmp_path, extension, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"train/good/0.{extension}", exif=exif)
+    seen = check_images([path], 3)[0].shape[1:]
+    assert seen == ((40, 30) if orientation > 4 else (30, 40))
+    assert load_image_folder(tmp_path).train_sizes.tolist() == [list(seen)]
+
+
+def png_chunks(data):
+    """Split a PNG file into its chunks, the signature left out."""
+    chunks, start = [], 8
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        chunks.append(data[start:end])
+        start = end
+    return chunks
+
+
+def is_exif(chunk):
+    return chunk[4:8] == b"eXIf"
+
+
+def test_load_image_folder_exif_after_the_pixels_of_a_png_counts(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "train/good/0.png", exif=exif)
+    data = path.read_bytes()
+    *chunks, end = png_chunks(data)
+    path.write_bytes(data[:8] + b"".join(sorted(chunks, key=is_exif)) + end)
+    assert check_images([path], 3)[0].shape[1:] == (40, 30)
+    assert load_image_folder(tmp_path).train_sizes.tolist() == [[40, 30]]
+
+
+def test_load_image_folder_reads_headers_alone(tmp_path):
+    path = save(tmp_path / "train/good/0.png", size=(300, 200))
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"IDAT") + 10])
+    with pytest.raises(ValueError, match="could not be read"):
+        check_images([path], 3)[0]
+    assert load_image_folder(tmp_path).train_sizes.tolist() == [[200, 300]]
+
+
+@pytest.mark.parametrize("name", ["train/good/001.jpeg", "test/good/000.png", "test/contamination/001.JPG"])
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
+def test_load_image_folder_file_that_is_no_image_raises(bottle, name, content):
+    (bottle / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{re.escape(str(bottle / name))}' cannot be read as an image"):
+        load_image_folder(bottle)
 
 
 @pytest.mark.parametrize("missing", ["", "train", "train/good"])

@@ -32,13 +32,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skcsflow import CSFlowDetector
+from skcsflow._labels import is_defect
 from skcsflow.model_selection import (
     OneClassKFold,
     anomaly_average_precision,
     anomaly_f1,
     anomaly_roc_auc,
 )
-from skcsflow.model_selection._labels import is_defect
 
 SCORERS = [anomaly_roc_auc, anomaly_average_precision, anomaly_f1]
 SEEDS = range(60)

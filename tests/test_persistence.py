@@ -386,12 +386,26 @@ def test_gpu_detector_loads_and_scores_where_there_is_no_gpu(tiny_params, grey_i
     np.testing.assert_allclose(np.load(paths[2]), detector.score_samples(grey_images), rtol=1e-4)
 
 
-def test_file_from_before_a_parameter_loads_with_what_was_done_then(fitted, grey_images):
+def test_file_from_before_a_parameter_loads_with_what_was_done_then(tiny_params, grey_images):
+    fitted = CSFlowDetector(**tiny_params).fit(grey_images)
     state = fitted.__getstate__()
-    for name in ("engine", "feature_noise"):
+    for name in (
+        "engine",
+        "feature_noise",
+        "feature_smoothing",
+        "map_smoothing",
+        "map_size",
+        "map_threshold_",
+    ):
         del state[name]
+    for name in ("feature_smoothing", "map_smoothing"):
+        del state["model_"]["config"][name]
     loaded = CSFlowDetector.__new__(CSFlowDetector)
     loaded.__setstate__(state)
     np.testing.assert_array_equal(loaded.score_samples(grey_images), fitted.score_samples(grey_images))
+    np.testing.assert_array_equal(loaded.transform(grey_images), fitted.transform(grey_images))
     assert loaded.get_params()["engine"] == "torch"
     assert loaded.get_params()["feature_noise"] == 0
+    assert loaded.get_params()["feature_smoothing"] == 1
+    with pytest.raises(NotFittedError, match="before there was a map_threshold_"):
+        loaded.predict_masks(grey_images)

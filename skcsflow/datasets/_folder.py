@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sklearn.utils import Bunch
 _EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _GOOD = "good"
 _EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH_HEIGHT = (256, 257)
 
 _DESCR = """\
 Images in the MVTec AD layout, read from {root}
@@ -30,8 +32,8 @@ def load_image_folder(root: str | os.PathLike[str], *, category: str | None = No
 
     The layout is ``train/good/*``, ``test/good/*``, ``test/<defect>/*`` and, with the same ``<defect>``
     names, ``ground_truth/<defect>/<stem>_mask.png`` or ``ground_truth/<defect>/<stem>.png``. Only
-    ``train/good`` is required. Nothing is decoded: the paths can be passed to an estimator as they are, and
-    :func:`read_mask` reads a mask.
+    ``train/good`` is required. Of each file only the header is read, which tells its size: the paths can be
+    passed to an estimator as they are, and :func:`read_mask` reads a mask.
 
     Files count as images by their extension (png, jpg, jpeg, bmp, tif, tiff, webp, in any case). Hidden files
     and folders, whose names begin with a dot, are ignored. Everything is sorted by name, so the order is the
@@ -53,10 +55,14 @@ def load_image_folder(root: str | os.PathLike[str], *, category: str | None = No
             Paths of the training images, as str.
         y_train : ndarray of shape (n_train,), dtype int64
             All +1.
+        train_sizes : ndarray of shape (n_train, 2), dtype int64
+            Height and width of the training images in pixels, after the rotation that their EXIF data ask for.
         test : ndarray of shape (n_test,), dtype object
             Paths of the test images, as str. Empty if there is no folder ``test``.
         y_test : ndarray of shape (n_test,), dtype int64
             +1 for the images of ``test/good``, -1 for all others.
+        test_sizes : ndarray of shape (n_test, 2), dtype int64
+            Height and width of the test images, and so of their masks.
         defect : ndarray of shape (n_test,), dtype str
             The kind of defect, which is the name of the image's folder; "good" for good ones.
         masks : ndarray of shape (n_test,), dtype object
@@ -73,8 +79,8 @@ def load_image_folder(root: str | os.PathLike[str], *, category: str | None = No
         If `root`, `category` or ``train/good`` does not exist or is no folder.
     ValueError
         If a folder of images is empty, an image lies in ``test`` itself, a mask belongs to no image, to two,
-        or differs in size from its image, an image has two masks, or a file with a mask cannot be read as an
-        image. The message names the path.
+        or differs in size from its image, an image has two masks, or a file is no image. Files that end too
+        early are not found out before they are decoded. The message names the path.
 
     See Also
     --------
@@ -93,8 +99,8 @@ def load_image_folder(root: str | os.PathLike[str], *, category: str | None = No
     ...         Image.new("L", (32, 24), 255).save(path)
     ...     data = load_image_folder(root)
     ...     mask = read_mask(data.masks[0])
-    >>> data.defect.tolist(), data.y_test.tolist(), mask.shape
-    (['dent'], [-1], (24, 32))
+    >>> data.defect.tolist(), data.y_test.tolist(), data.test_sizes.tolist(), mask.shape
+    (['dent'], [-1], [[24, 32]], (24, 32))
     """
     base = Path(root).expanduser()
     _require_folder(base, "root")
@@ -106,13 +112,16 @@ def load_image_folder(root: str | os.PathLike[str], *, category: str | None = No
     train = _images_in(train_folder)
 
     test: list[Path] = []
+    test_sizes: list[tuple[int, int]] = []
     masks: list[Path | None] = []
     truth = base / "ground_truth"
     kinds = _test_folders(base / "test")
     for kind in kinds:
         images = _images_in(kind)
+        sizes = [_upright_size(path) for path in images]
         test.extend(images)
-        masks.extend(_match_masks(images, truth / kind.name))
+        test_sizes.extend(sizes)
+        masks.extend(_match_masks(images, sizes, truth / kind.name))
     _refuse_orphan_folders(truth, {kind.name for kind in kinds})
 
     defect = np.array([path.parent.name for path in test], dtype=np.str_)
@@ -120,8 +129,10 @@ def load_image_folder(root: str | os.PathLike[str], *, category: str | None = No
     return Bunch(
         train=_object_array(map(str, train)),
         y_train=np.ones(len(train), dtype=np.int64),
+        train_sizes=_size_array(map(_upright_size, train)),
         test=_object_array(map(str, test)),
         y_test=y_test,
+        test_sizes=_size_array(test_sizes),
         defect=defect,
         masks=_object_array(None if mask is None else str(mask) for mask in masks),
         target_names={1: "good", -1: "defective"},
@@ -230,7 +241,7 @@ def _test_folders(test: Path) -> list[Path]:
     return [path for path in _visible(test) if path.is_dir()]
 
 
-def _match_masks(images: list[Path], folder: Path) -> list[Path | None]:
+def _match_masks(images: list[Path], sizes: list[tuple[int, int]], folder: Path) -> list[Path | None]:
     """Find each image's mask in `folder`, and refuse masks that fit no image or more than one."""
     by_stem: dict[str, Path] = {}
     for path in _visible(folder) if folder.is_dir() else []:
@@ -241,7 +252,7 @@ def _match_masks(images: list[Path], folder: Path) -> list[Path | None]:
 
     owner: dict[Path, Path] = {}
     masks: list[Path | None] = []
-    for image in images:
+    for image, size in zip(images, sizes, strict=True):
         found = [by_stem[stem] for stem in (f"{image.stem}_mask", image.stem) if stem in by_stem]
         if len(found) > 1:
             raise ValueError(f"Two masks for the image {str(image)!r}: {str(found[0])!r}, {str(found[1])!r}.")
@@ -252,7 +263,7 @@ def _match_masks(images: list[Path], folder: Path) -> list[Path | None]:
                     f"The mask {str(mask)!r} fits two images: {str(owner[mask])!r} and {str(image)!r}."
                 )
             owner[mask] = image
-            _require_same_size(image, mask)
+            _require_same_size(image, size, mask)
         masks.append(mask)
 
     for mask in by_stem.values():
@@ -268,25 +279,54 @@ def _refuse_orphan_folders(truth: Path, kinds: set[str]) -> None:
             raise ValueError(f"The folder of masks {str(folder)!r} has no folder of images {str(test)!r}.")
 
 
-def _require_same_size(image: Path, mask: Path) -> None:
-    sizes = [_upright_size(path) for path in (image, mask)]
-    if sizes[0] != sizes[1]:
-        (width, height), (mask_width, mask_height) = sizes
+def _require_same_size(image: Path, size: tuple[int, int], mask: Path) -> None:
+    mask_size = _upright_size(mask)
+    if mask_size != size:
         raise ValueError(
-            f"The mask {str(mask)!r} is {mask_height} x {mask_width} pixels (height x width), but its image "
-            f"{str(image)!r} is {height} x {width}."
+            f"The mask {str(mask)!r} is {mask_size[0]} x {mask_size[1]} pixels (height x width), but its image "
+            f"{str(image)!r} is {size[0]} x {size[1]}."
         )
 
 
 def _upright_size(path: Path) -> tuple[int, int]:
-    """Width and height after the rotation that the EXIF header asks for, from the header alone."""
+    """Height and width after the rotation that the EXIF data ask for, without decoding the pixels."""
     try:
         with Image.open(path) as image:
             width, height = image.size
-            quarter_turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError) as error:
+            if image.format == "TIFF":
+                # Newer versions of Pillow give the size after the rotation, older ones the one before.
+                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_WIDTH_HEIGHT)  # type: ignore[attr-defined]
+            if image.format == "PNG" and not _has_late_metadata(path):
+                # Pillow's own method for PNG decodes the pixels, to see what comes after them.
+                exif = Image.Image.getexif(image)
+            else:
+                exif = image.getexif()
+            quarter_turned = exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception as error:  # decoders raise all kinds on files that are not what they seem
         raise ValueError(f"The file {str(path)!r} cannot be read as an image: {error}") from error
-    return (height, width) if quarter_turned else (width, height)
+    return (width, height) if quarter_turned else (height, width)
+
+
+def _has_late_metadata(path: Path) -> bool:
+    """Whether a PNG file has metadata after its pixels that may ask for a rotation."""
+    after_pixels = False
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if after_pixels and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                text = file.read(min(length, 64))
+                keyword = text.split(b"\0")[0]
+                if kind == b"eXIf" or keyword in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
+                    return True
+                length -= len(text)
+            after_pixels |= kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)  # what is left of the chunk, and its check sum
+    return False
+
+
+def _size_array(sizes: Iterable[tuple[int, int]]) -> np.ndarray:
+    return np.array(list(sizes), dtype=np.int64).reshape(-1, 2)
 
 
 def _object_array(values: Iterable[str | None]) -> np.ndarray:

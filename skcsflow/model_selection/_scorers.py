@@ -30,7 +30,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.utils.validation import _check_response_method
 
-from skcsflow.model_selection._labels import is_defect, show_labels
+from skcsflow._labels import is_defect, show_labels
 
 __all__ = ["anomaly_average_precision", "anomaly_f1", "anomaly_roc_auc"]
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
-from skcsflow.model_selection._labels import check_labels, is_defect
+from skcsflow._labels import check_labels, is_defect
 
 __all__ = ["OneClassKFold"]
 

@@ -1,5 +1,6 @@
 """Anomaly maps and scores from latent maps."""
 
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -37,11 +38,14 @@ class AnomalyMapGenerator(nn.Module):
         Shape of the images; the maps have its height and width.
     mode : AnomalyMapMode or {"all", "max"}, default=AnomalyMapMode.ALL
         How the scales' maps become one.
+    smoothing : float, default=0.0
+        Standard deviation of a Gaussian that the maps are smoothed by, in pixels of
+        images of the size `input_dims`; 0 leaves them as they are, as in the paper.
 
     Raises
     ------
     ValueError
-        Where `mode` is none of the modes.
+        Where `mode` is none of the modes, or `smoothing` is negative.
 
     Examples
     --------
@@ -52,8 +56,15 @@ class AnomalyMapGenerator(nn.Module):
     torch.Size([2, 1, 256, 256])
     """
 
+    _rows: Tensor
+    _columns: Tensor
+
     def __init__(
-        self, input_dims: tuple[int, int, int], mode: AnomalyMapMode | str = AnomalyMapMode.ALL
+        self,
+        input_dims: tuple[int, int, int],
+        mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
+        *,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         channels, height, width = input_dims
@@ -63,6 +74,13 @@ class AnomalyMapGenerator(nn.Module):
         except ValueError:
             choices = " or ".join(repr(str(choice)) for choice in AnomalyMapMode)
             raise ValueError(f"mode must be {choices}, got {mode!r}.") from None
+        if not smoothing >= 0:
+            raise ValueError(f"smoothing must be 0 or more, got {smoothing!r}.")
+        self.smoothing = float(smoothing)
+        if self.smoothing:
+            # As products with matrices: a convolution of one channel has no fast kernel on the CPU.
+            for name, n in (("_rows", height), ("_columns", width)):
+                self.register_buffer(name, _gaussian(n, self.smoothing), persistent=False)
 
     def forward(self, z: Sequence[Tensor]) -> Tensor:
         """Compute anomaly maps.
@@ -95,23 +113,62 @@ class AnomalyMapGenerator(nn.Module):
         return [m.square().mean(dim=1, keepdim=True) for m in z]
 
     def fuse(self, scale_maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        """Upsample the scales' maps and make them one.
+        """Upsample the scales' maps, make them one and smooth it.
 
         Parameters
         ----------
         scale_maps : sequence of Tensors of shape (B, 1, H_i, W_i)
             What :meth:`scale_maps` gives.
         size : sequence of int (H, W)
-            Size of the maps to make.
+            Size of the maps to make. Maps are smoothed at the size of `input_dims`, and
+            brought to this one after.
 
         Returns
         -------
         Tensor of shape (B, 1, H, W)
             Anomaly maps.
         """
+        if self.smoothing == 0:
+            return self._product(scale_maps, size)
+        sharp = self._product(scale_maps, self.input_dims[1:])
+        # Maps may be on the CPU already while the model is on a GPU.
+        return _upsample(self._rows.to(sharp) @ sharp @ self._columns.to(sharp).T, size)
+
+    def _product(self, scale_maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         chosen = scale_maps if self.mode is AnomalyMapMode.ALL else scale_maps[:1]
-        upsampled = [F.interpolate(m, size=tuple(size), mode="bilinear", align_corners=False) for m in chosen]
-        return torch.stack(upsampled).prod(dim=0)
+        return torch.stack([_upsample(m, size) for m in chosen]).prod(dim=0)
+
+    def peaks(self, scale_maps: Sequence[Tensor]) -> Tensor:
+        """Find the highest value of each map at the size of `input_dims`.
+
+        Parameters
+        ----------
+        scale_maps : sequence of Tensors of shape (B, H_i, W_i)
+            What :meth:`scale_maps` gives, without the axis of length 1.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            The maxima.
+        """
+        return self.fuse([m[:, None] for m in scale_maps], self.input_dims[1:]).amax(dim=(1, 2, 3))
+
+
+def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _gaussian(n: int, sigma: float) -> Tensor:
+    """Matrix of shape (n, n) that filters columns by a Gaussian, up to 4 sigma; the ends are repeated."""
+    radius = math.ceil(4 * sigma)
+    offsets = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    positions = (torch.arange(n)[:, None] + offsets).clamp(0, n - 1)
+    matrix = torch.zeros(n, n, dtype=torch.float64)
+    matrix.scatter_add_(1, positions, (kernel / kernel.sum()).expand(n, -1))
+    return matrix
 
 
 def anomaly_score(z: Sequence[Tensor]) -> Tensor:

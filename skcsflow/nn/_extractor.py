@@ -39,6 +39,9 @@ class MultiScaleFeatureExtractor(nn.Module):
         Channels of the images.
     n_scales : int, default=3
         Number of scales.
+    smoothing : int, default=1
+        Side of the square of neighbouring positions that feature maps are averaged over,
+        at every scale; odd. 1 leaves them as they are, as in the paper.
     seed : int, default=0
         Seed of random weights.
 
@@ -56,7 +59,7 @@ class MultiScaleFeatureExtractor(nn.Module):
     ------
     ValueError
         Where timm doesn't know the backbone, it has no stage of stride 32, or the
-        weights don't fit.
+        weights don't fit; or where `smoothing` is not an odd number of at least 1.
     OSError
         Where the weights can't be had.
 
@@ -79,14 +82,18 @@ class MultiScaleFeatureExtractor(nn.Module):
         weights: str | os.PathLike[str] | None = "auto",
         num_channels: int = 3,
         n_scales: int = 3,
+        smoothing: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if smoothing < 1 or smoothing % 2 == 0:
+            raise ValueError(f"smoothing must be an odd number of at least 1, got {smoothing!r}.")
         if num_channels < 1:
             raise ValueError(f"num_channels must be at least 1, got {num_channels!r}.")
         self.backbone_name = backbone
         self.num_channels = num_channels
         self.n_scales = n_scales
+        self.smoothing = smoothing
         model: Any = create_backbone(backbone, weights, num_channels=num_channels, seed=seed)
         for name in ("mean", "std"):
             values = torch.tensor(model.pretrained_cfg[name])
@@ -112,7 +119,7 @@ class MultiScaleFeatureExtractor(nn.Module):
         return super().train(False)
 
     def fingerprint(self) -> str:
-        """Digest of the backbone's name, what is tapped of it, and its weights.
+        """Digest of the backbone's name, what is tapped of it and how, and its weights.
 
         Returns
         -------
@@ -120,7 +127,9 @@ class MultiScaleFeatureExtractor(nn.Module):
             40 hexadecimal digits. Equal for extractors that give the same features.
         """
         digest = hashlib.sha1(usedforsecurity=False)
-        digest.update(repr((self.backbone_name, self.num_channels, self.n_scales)).encode())
+        parts = (self.backbone_name, self.num_channels, self.n_scales)
+        # Without smoothing it is what it was before there was any, so that older files load.
+        digest.update(repr(parts if self.smoothing == 1 else (*parts, self.smoothing)).encode())
         for name, tensor in self.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().contiguous().cpu().numpy().data)
@@ -169,7 +178,11 @@ class MultiScaleFeatureExtractor(nn.Module):
 
     def _extract(self, images: Tensor) -> Tensor:
         features = self.backbone(images)
-        return features[0] if isinstance(features, list) else features
+        maps: Tensor = features[0] if isinstance(features, list) else features
+        if self.smoothing == 1:
+            return maps
+        padding = self.smoothing // 2
+        return F.avg_pool2d(maps, self.smoothing, stride=1, padding=padding, count_include_pad=False)
 
 
 def _may_be_due_to_size(error: Exception) -> bool:

@@ -52,8 +52,12 @@ class CSFlowModel(nn.Module):
     whiten : bool, default=False
         Whether the flow begins with a whitening layer. It is the identity until
         ``model.flow.initialize_whitening(features)`` is called.
+    feature_smoothing : int, default=1
+        Side of the square of positions that features are averaged over; 1: none.
     map_mode : AnomalyMapMode or {"all", "max"}, default=AnomalyMapMode.ALL
         How the scales' maps become one.
+    map_smoothing : float, default=0.0
+        Standard deviation of a Gaussian that maps are smoothed by, in pixels.
     seed : int, default=0
         Seed of the flow's initial weights, and of a random backbone.
 
@@ -98,7 +102,9 @@ class CSFlowModel(nn.Module):
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
         whiten: bool = False,
+        feature_smoothing: int = 1,
         map_mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
+        map_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -112,10 +118,12 @@ class CSFlowModel(nn.Module):
             "backbone": backbone,
             "weights": None if weights is None else os.fspath(weights),
             "whiten": whiten,
+            "feature_smoothing": feature_smoothing,
             "map_mode": str(map_mode),
+            "map_smoothing": float(map_smoothing),
         }
         self.feature_extractor = MultiScaleFeatureExtractor(
-            backbone, weights=weights, num_channels=num_channels, seed=seed
+            backbone, weights=weights, num_channels=num_channels, smoothing=feature_smoothing, seed=seed
         )
         self.flow = CrossScaleFlow(
             self.feature_extractor.channels,
@@ -125,7 +133,9 @@ class CSFlowModel(nn.Module):
             whiten=whiten,
             generator=torch.Generator().manual_seed(seed),
         )
-        self.anomaly_map_generator = AnomalyMapGenerator((num_channels, height, width), map_mode)
+        self.anomaly_map_generator = AnomalyMapGenerator(
+            (num_channels, height, width), map_mode, smoothing=map_smoothing
+        )
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor] | CSFlowOutput:
         """Latent maps in training mode, anomaly maps and scores in evaluation mode.

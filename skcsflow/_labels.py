@@ -47,7 +47,7 @@ def check_labels(y: ArrayLike | None, name: str = "y") -> list[Any]:
 
 
 def is_defect(
-    y: ArrayLike | None, normal_label: Any = None, *, ones_are_normal: bool = True
+    y: ArrayLike | None, normal_label: Any = None, *, ones_are_normal: bool = True, name: str = "y"
 ) -> NDArray[np.bool_]:
     """Tell which rows are defects by their labels.
 
@@ -61,6 +61,8 @@ def is_defect(
     ones_are_normal : bool, default=True
         A y of nothing but the number 1 fits both +1/-1 and 0/1. True: it is read as +1,
         all normal. False: it is an error.
+    name : str, default="y"
+        What messages call it.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def is_defect(
 
     Examples
     --------
-    >>> from skcsflow.model_selection._labels import is_defect
+    >>> from skcsflow._labels import is_defect
     >>> is_defect([1, -1, 1])
     array([False,  True, False])
     >>> is_defect([1, 0, 1])
@@ -82,20 +84,20 @@ def is_defect(
     >>> is_defect(["good", "crack"], normal_label="good")
     array([False,  True])
     """
-    labels = check_labels(y)
+    labels = check_labels(y, name)
     if normal_label is not None:
         if normal_label not in labels:
             raise ValueError(
-                f"normal_label={normal_label!r} is not among the labels in y: {show_labels(labels)}."
+                f"normal_label={normal_label!r} is not among the labels in {name}: {show_labels(labels)}."
             )
         return np.array([label != normal_label for label in labels], dtype=bool)
     if not all(isinstance(label, Real) for label in labels):
-        raise _unknown_labels(labels)
+        raise _unknown_labels(labels, name)
     distinct = set(labels)
     if distinct == {1} and not all(isinstance(label, bool) for label in labels):
         if not ones_are_normal:
             raise ValueError(
-                f"y is ambiguous: all of its {len(labels)} labels are 1, which is normal among +1/-1 and a "
+                f"{name} is ambiguous: all of its {len(labels)} labels are 1, which is normal among +1/-1 and a "
                 "defect among 0/1. It must hold both normal rows and defects to be scored."
             )
         return np.zeros(len(labels), dtype=bool)
@@ -103,7 +105,7 @@ def is_defect(
         return np.array(labels, dtype=bool)
     if distinct <= {-1, 1}:
         return np.array(labels) == -1
-    raise _unknown_labels(labels)
+    raise _unknown_labels(labels, name)
 
 
 def show_labels(labels: Iterable[Any], limit: int = 8) -> str:
@@ -112,9 +114,9 @@ def show_labels(labels: Iterable[Any], limit: int = 8) -> str:
     return ", ".join(distinct[:limit]) + (", ..." if len(distinct) > limit else "")
 
 
-def _unknown_labels(labels: list[Any]) -> ValueError:
+def _unknown_labels(labels: list[Any], name: str) -> ValueError:
     return ValueError(
-        "The labels in y must be +1/-1 (-1 for a defect), 0/1 (1 for a defect) or booleans (True for a "
+        f"The labels in {name} must be +1/-1 (-1 for a defect), 0/1 (1 for a defect) or booleans (True for a "
         f"defect), got {show_labels(labels)}. Others can be turned into them, as in "
         'np.where(y == "good", 1, -1); OneClassKFold also takes them with normal_label.'
     )

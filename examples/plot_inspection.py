@@ -1,0 +1,88 @@
+"""
+Look at an inspection
+=====================
+
+How well does a detector tell good parts from defective ones, which kinds of defect does it miss, and does it look at
+the right place? The displays of :mod:`skcsflow.plotting` answer that, in the manner of scikit-learn's own
+(``pip install "skcsflow[plot]"``).
+
+The images are drawn by :func:`~skcsflow.datasets.make_defects`, with exact masks of the defects.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from skcsflow import CSFlowDetector
+from skcsflow.datasets import make_defects
+from skcsflow.plotting import AnomalyMapDisplay, HistoryDisplay, RocByKindDisplay, ScoreHistogramDisplay
+
+# %%
+# The data, and a detector
+# ------------------------
+# 60 images of good wood to learn from; 40 good ones and 36 with six kinds of defect to test with.
+
+data = make_defects(100, 36, surface="wood", random_state=0)
+X, y = data.images[60:], data.y[60:]
+masks, kinds = data.masks[60:], data.defect[60:]
+detector = CSFlowDetector(input_size=128, random_state=0).fit(data.images[:60])
+
+# %%
+# How the training went
+# ---------------------
+
+HistoryDisplay.from_estimator(detector)
+plt.show()
+
+# %%
+# The scores
+# ----------
+# Scores are those of `score_samples`, with their sign: higher is more normal, and what lies left of the threshold
+# `offset_` is called defective.
+
+scores = detector.score_samples(X)
+ScoreHistogramDisplay.from_predictions(y, scores, kinds=kinds, threshold=detector.offset_)
+plt.show()
+
+# %%
+# The training images set that threshold. They score higher than fresh ones, so fresh good images often fall below it.
+# :meth:`~skcsflow.CSFlowDetector.calibrate` chooses it by good images that were not learnt from, so that one in ten
+# fresh ones is a false alarm. The first 20 of the test images serve for that, and the rest is tested with.
+
+detector.calibrate(X[:20], fpr=0.1)
+X, y, masks, kinds, scores = X[20:], y[20:], masks[20:], kinds[20:], scores[20:]
+ScoreHistogramDisplay.from_predictions(y, scores, kinds=kinds, threshold=detector.offset_)
+plt.show()
+
+# %%
+# Which kinds it finds
+# --------------------
+# One curve for each kind of defect, each against all good images.
+
+RocByKindDisplay.from_predictions(y, scores, kinds=kinds)
+plt.show()
+
+# %%
+# Where it looks
+# --------------
+# One image of each kind: without its map, and below it with. The solid line is the true mask. All maps share one colour
+# scale, which is logarithmic, so that a map of a good part stays as dark as it should be. Wrong verdicts are coloured.
+
+shown = [int(np.flatnonzero(kinds == kind)[0]) for kind in ("good", *np.unique(kinds[y == -1])[:5])]
+AnomalyMapDisplay.from_estimator(detector, X[shown], y[shown], masks=masks[shown], kinds=kinds[shown])
+plt.show()
+
+# %%
+# Many images make a grid of overlays. Maps that are at hand need no detector.
+
+maps = detector.transform(X)
+AnomalyMapDisplay.from_maps(
+    X,
+    maps,
+    masks=masks,
+    y=y,
+    kinds=kinds,
+    scores=scores,
+    threshold=detector.offset_,
+    map_threshold=detector.map_threshold_,
+)
+plt.show()

@@ -1,0 +1,222 @@
+"""What a detector says of places: anomaly maps, masks and regions."""
+
+import os
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from skcsflow._features import ImageScores
+from skcsflow._images import is_row_matrix
+from skcsflow._regions import Region, find_regions
+from skcsflow.nn import CSFlowModel
+
+__all__ = ["MapsMixin"]
+
+
+class MapsMixin(TransformerMixin):
+    """The methods of :class:`~skcsflow.CSFlowDetector` that give maps or are made of them."""
+
+    map_size: str
+    model_: CSFlowModel
+    map_threshold_: float
+    image_shape: tuple[int, ...] | None
+    image_shape_: tuple[int, ...] | None
+
+    def _score_images(self, X: Any) -> Iterator[ImageScores]:
+        raise NotImplementedError
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Compute anomaly maps.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, H, W) or (n, H * W), float32; or (n,), object
+            Anomaly maps; higher is more anomalous. At the images' own size where they
+            share one. Where they don't: at `input_size`, or with ``map_size="image"``
+            an array of arrays, each of its image's size. Rows of a 2-D X give rows.
+        """
+        maps = self._compute_maps(X)
+        return maps.reshape(len(maps), -1) if is_row_matrix(X) else maps
+
+    def iter_maps(self, X: Any) -> Iterator[NDArray[np.float32]]:
+        """Compute anomaly maps one by one, for collections whose maps don't fit into memory.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        iterator of ndarrays of shape (H, W), float32
+            The map of each image in turn, at the image's own size.
+
+        Examples
+        --------
+        >>> from skcsflow import CSFlowDetector
+        >>> from skcsflow.datasets import make_defects
+        >>> images = make_defects(n_normal=12, n_defective=0, random_state=0).images
+        >>> detector = CSFlowDetector(input_size=64, n_epochs=1, random_state=0).fit(images)
+        >>> [anomaly_map.shape for anomaly_map in detector.iter_maps([images[0], images[1, :96]])]
+        [(128, 128), (96, 128)]
+        """
+        scored = self._score_images(X)  # what is wrong with X shows here, not at the first map
+        return (self._map_of(s, s.size) for s in scored)
+
+    def save_maps(
+        self, X: Any, path: str | os.PathLike[str], *, size: tuple[int, int] | None = None
+    ) -> "np.memmap[Any, np.dtype[np.float32]]":
+        """Write anomaly maps to a file as they are computed, and open it.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+        path : path
+            A ``.npy`` file, which :func:`numpy.load` reads. It is replaced once all maps
+            are there; until then they are in a file beside it.
+        size : tuple of int (H, W) or None, default=None
+            Size of all maps. None: the images' own, which they must share.
+
+        Returns
+        -------
+        memmap of shape (n, H, W), float32
+            The file, read-only.
+
+        Raises
+        ------
+        ValueError
+            Where `path` doesn't end in ``.npy``, `size` is not two positive integers, or
+            images differ in size and none is given.
+        """
+        path = Path(path)
+        if path.suffix != ".npy":
+            raise ValueError(f"path must end in .npy, got {str(path)!r}.")
+        if size is not None and (len(size) != 2 or not all(int(n) == n and n >= 1 for n in size)):
+            raise ValueError(f"size must be None or two positive integers (H, W), got {size!r}.")
+        images = iter(self._score_images(X))
+        first = next(images)
+        height, width = first.size if size is None else map(int, size)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            file = np.lib.format.open_memmap(
+                unfinished, mode="w+", dtype=np.float32, shape=(len(X), height, width)
+            )
+            for i, scored in enumerate(chain([first], images)):
+                if size is None and scored.size != first.size:
+                    raise ValueError(
+                        f"X[{i}] has {scored.size[0]} x {scored.size[1]} pixels, but X[0] {height} x {width}. "
+                        "Maps of images that differ need a size in common: give one."
+                    )
+                file[i] = self._map_of(scored, (height, width))
+            file.flush()
+            del file  # Windows moves no file that is mapped
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return np.load(path, mmap_mode="r")
+
+    def predict_masks(self, X: Any) -> NDArray[Any]:
+        """Mark the pixels that are anomalous.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of bool, or of object
+            True where the map is above `map_threshold_`. Of the shape that
+            :meth:`transform` gives.
+        """
+        threshold = self._checked_map_threshold()
+        maps = self._compute_maps(X)
+        if maps.dtype != object:
+            masks = maps > threshold
+            return masks.reshape(len(masks), -1) if is_row_matrix(X) else masks
+        marked = np.empty_like(maps)
+        marked[:] = [m > threshold for m in maps]
+        return marked
+
+    def predict_regions(self, X: Any, *, min_area: int = 1) -> list[list[Region]]:
+        """Find the connected regions of anomalous pixels.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+        min_area : int, default=1
+            Regions of fewer pixels are left out.
+
+        Returns
+        -------
+        list of lists of Region
+            The regions of each image where its map is above `map_threshold_`, in pixels
+            of the image; box, area and peak of each, the highest peak first. See
+            :func:`~skcsflow.find_regions`.
+        """
+        threshold = self._checked_map_threshold()
+        return [find_regions(m, threshold, min_area=min_area) for m in self.iter_maps(X)]
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Name the pixels of the maps that `transform` gives for a 2-D X.
+
+        Parameters
+        ----------
+        input_features : None
+            Not used, here by scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray of shape (H * W,), object
+            ``"anomaly_<row>_<column>"``.
+        """
+        check_is_fitted(self)
+        shape = self.image_shape_ or self.image_shape
+        if shape is None:
+            raise ValueError(
+                "Maps of images have no feature names, and set_output has no table for them. Pass images as the "
+                "rows of a 2-D X, with image_shape, to get maps as rows."
+            )
+        height, width = shape[:2]
+        names = [f"anomaly_{i}_{j}" for i in range(height) for j in range(width)]
+        return np.array(names, dtype=object)
+
+    def _compute_maps(self, X: Any) -> NDArray[Any]:
+        scored = list(self._score_images(X))
+        sizes = {s.size for s in scored}
+        if len(sizes) > 1 and self.map_size == "image":
+            maps = np.empty(len(scored), dtype=object)
+            maps[:] = [self._map_of(s, s.size) for s in scored]
+            return maps
+        size = sizes.pop() if len(sizes) == 1 else self.model_.anomaly_map_generator.input_dims[1:]
+        maps = np.empty((len(scored), *size), dtype=np.float32)
+        for i, s in enumerate(scored):
+            maps[i] = self._map_of(s, size)
+        return maps
+
+    def _map_of(self, scored: ImageScores, size: tuple[int, ...]) -> NDArray[np.float32]:
+        generator = self.model_.anomaly_map_generator
+        fused = generator.fuse([m[None, None] for m in scored.scale_maps], size)
+        return fused[0, 0].numpy().astype(np.float32, copy=False)
+
+    def _checked_map_threshold(self) -> float:
+        check_is_fitted(self)
+        if not hasattr(self, "map_threshold_"):
+            raise NotFittedError(
+                "This detector was fitted before there was a map_threshold_. Call calibrate, or fit again."
+            )
+        return self.map_threshold_

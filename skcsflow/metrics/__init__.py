@@ -1,0 +1,22 @@
+"""How well anomaly maps find defective pixels, and scores defective images.
+
+Masks and maps are plain arrays, whichever model made them.
+"""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+from skcsflow.metrics._image import f1_max
+from skcsflow.metrics._pixel import (
+    pixel_average_precision_score,
+    pixel_f1_max,
+    pixel_roc_auc_score,
+    pro_auc_score,
+)
+
+__all__ = [
+    "f1_max",
+    "pixel_average_precision_score",
+    "pixel_f1_max",
+    "pixel_roc_auc_score",
+    "pro_auc_score",
+]

@@ -1,0 +1,142 @@
+"""The training's history."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from skcsflow.plotting._common import (
+    NORMAL_COLOUR,
+    check_length,
+    check_scores,
+    fitted_attribute,
+    require_matplotlib,
+)
+
+__all__ = ["HistoryDisplay"]
+
+_LABELS = {"grad_norm": "gradient norm", "learning_rate": "learning rate", "seconds": "seconds per epoch"}
+
+
+class HistoryDisplay:
+    """How a detector's training went, epoch by epoch.
+
+    Create it with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    history : mapping of str to array-like of shape (n_epochs,)
+        A detector's `history_`: one panel for each entry.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes
+        One for each entry, in their order.
+    figure_ : matplotlib Figure
+        The figure.
+    lines_ : dict of str to matplotlib Line2D
+        The curves.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skcsflow.plotting import HistoryDisplay
+    >>> display = HistoryDisplay({"loss": [1.5, 1.0, 0.8], "grad_norm": [0.9, 0.5, 0.4]}).plot()
+    >>> [ax.get_ylabel() for ax in display.axes_]
+    ['loss', 'gradient norm']
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, history: Mapping[str, ArrayLike]) -> None:
+        self.history = history
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, **plot_params: Any) -> Self:
+        """Draw the history of a detector.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            A fitted :class:`~skcsflow.CSFlowDetector`, or a pipeline or search that ends in one.
+        **plot_params
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        HistoryDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is missing.
+        NotFittedError
+            Where the detector isn't fitted.
+        TypeError
+            Where it has no `history_`.
+        """
+        require_matplotlib(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        history = fitted_attribute(estimator, "history_")
+        if history is None:
+            raise TypeError(f"{type(estimator).__name__} has no history_.")
+        return cls(history).plot(**plot_params)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : array of matplotlib Axes, default=None
+            Where to draw, one for each entry. None: in a new figure.
+
+        Returns
+        -------
+        HistoryDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is missing.
+        ValueError
+            Where there is nothing to draw, or not one axes for each entry.
+        """
+        require_matplotlib(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+        from matplotlib.ticker import MaxNLocator
+
+        n = len(self.history)
+        if n == 0:
+            raise ValueError("history is empty.")
+        if ax is None:
+            n_columns = 1 if n == 1 else 2
+            n_rows = -(-n // n_columns)
+            figure, grid = plt.subplots(
+                n_rows,
+                n_columns,
+                figsize=(4.2 * n_columns, 2.4 * n_rows),
+                layout="constrained",
+                squeeze=False,
+            )
+            self.axes_ = grid.ravel()[:n]
+            for unused in grid.ravel()[n:]:
+                figure.delaxes(unused)
+        else:
+            self.axes_ = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+            check_length(self.axes_, n, "ax", "history")
+        self.figure_ = self.axes_[0].figure
+        self.lines_ = {}
+        for axes, (name, values) in zip(self.axes_, self.history.items(), strict=True):
+            curve = check_scores(values, f"history[{name!r}]")
+            epochs = np.arange(1, len(curve) + 1)
+            marker = "o" if len(curve) <= 30 else ""
+            (self.lines_[name],) = axes.plot(epochs, curve, color=NORMAL_COLOUR, marker=marker, markersize=3)
+            axes.set(xlabel="epoch", ylabel=_LABELS.get(name, name))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(color="#DDDDDD", linewidth=0.6)
+            if name in _LABELS:  # which are never negative
+                axes.set_ylim(bottom=0)
+        return self

@@ -1,0 +1,687 @@
+"""Metrics of maps and scores, against scikit-learn and against loops over thresholds."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import ndimage
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from skcsflow.metrics import (
+    f1_max,
+    pixel_average_precision_score,
+    pixel_f1_max,
+    pixel_roc_auc_score,
+    pro_auc_score,
+)
+
+PIXEL_METRICS = [pixel_roc_auc_score, pixel_average_precision_score, pixel_f1_max]
+METRICS = [*PIXEL_METRICS, pro_auc_score]
+EXACT = {"rel": 0, "abs": 1e-12}
+
+
+def sklearn_f1_max(y, scores, sample_weight=None):
+    precision, recall, thresholds = precision_recall_curve(y, scores, sample_weight=sample_weight)
+    total = precision + recall
+    f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)[:-1]
+    return f1.max(), thresholds[np.flatnonzero(f1 >= f1.max() - 1e-15)[-1]]
+
+
+EXPECTED = {
+    pixel_roc_auc_score: roc_auc_score,
+    pixel_average_precision_score: average_precision_score,
+    pixel_f1_max: lambda *args, **kwargs: sklearn_f1_max(*args, **kwargs)[0],
+}
+
+
+def make_masks(rng, shapes, share_good=0.3):
+    """Rectangles, some of which touch or overlap; some images have none."""
+    masks = []
+    for height, width in shapes:
+        mask = np.zeros((height, width), dtype=bool)
+        for _ in range(0 if rng.rand() < share_good else rng.randint(1, 4)):
+            row, column = rng.randint(height), rng.randint(width)
+            mask[row : row + rng.randint(1, 6), column : column + rng.randint(1, 6)] = True
+        masks.append(mask)
+    return masks
+
+
+def make_maps(rng, masks, shift=1.0, decimals=None):
+    """Heavy-tailed values, with ties where they are rounded."""
+    maps = [(rng.normal(size=mask.shape) + shift * mask) ** 3 for mask in masks]
+    return maps if decimals is None else [np.round(m, decimals) for m in maps]
+
+
+@pytest.fixture(params=[None, 0], ids=["distinct", "ties"])
+def data(request):
+    """Stacks of 8 masks and maps of 20 x 24 pixels."""
+    rng = np.random.RandomState(0)
+    masks = make_masks(rng, [(20, 24)] * 8)
+    return np.array(masks), np.array(make_maps(rng, masks, decimals=request.param))
+
+
+@pytest.fixture(scope="module")
+def many():
+    """24 masks of 64 x 64 pixels with defects in 3 % of them, and standard normal noise to make maps of."""
+    rng = np.random.RandomState(1)
+    masks = np.array(make_masks(rng, [(64, 64)] * 24, share_good=0))
+    masks[:, 20:30, 20:30] |= rng.rand(24, 1, 1) < 0.5
+    return masks, rng.normal(size=masks.shape) + 1.5 * masks
+
+
+def slow_pro_curve(masks, maps, weights=None):
+    """Every threshold in turn, every region in turn."""
+    weights = np.ones(len(masks)) if weights is None else weights
+    regions, normal = [], []
+    for mask, amap, weight in zip(masks, maps, weights, strict=True):
+        labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
+        regions += [(amap[labels == k], weight) for k in range(1, n + 1)]
+        normal.append((amap[~mask], weight))
+    curve = [(0.0, 0.0)]
+    for threshold in np.unique(np.concatenate([m.ravel() for m in maps]))[::-1]:
+        fp = sum(w * np.sum(values >= threshold) for values, w in normal)
+        overlap = sum(w * np.mean(values >= threshold) for values, w in regions)
+        curve.append((fp / sum(w * v.size for v, w in normal), overlap / sum(w for _, w in regions)))
+    return curve
+
+
+def slow_area(curve, max_fpr):
+    area = 0.0
+    for (x0, y0), (x1, y1) in pairwise(curve):
+        if x1 > max_fpr:
+            y1 = y0 + (y1 - y0) * (max_fpr - x0) / (x1 - x0)
+            return (area + (max_fpr - x0) * (y0 + y1) / 2) / max_fpr
+        area += (x1 - x0) * (y0 + y1) / 2
+    return area / max_fpr
+
+
+# Values
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("metric", PIXEL_METRICS)
+def test_pixel_metric_agrees_with_sklearn(metric, weighted, data):
+    masks, maps = data
+    weights = np.random.RandomState(2).rand(len(masks)) if weighted else None
+    if weighted:
+        weights[3] = 0
+    of_pixels = None if weights is None else np.repeat(weights, masks[0].size)
+    expected = EXPECTED[metric](masks.ravel(), maps.ravel(), sample_weight=of_pixels)
+    actual = metric(masks, maps, sample_weight=weights)
+    assert type(actual) is float
+    assert actual == pytest.approx(expected, **EXACT)
+
+
+@pytest.mark.parametrize("metric", PIXEL_METRICS)
+@pytest.mark.parametrize("seed", range(20))
+def test_pixel_metric_random_mixed_sizes_agrees_with_sklearn(metric, seed):
+    rng = np.random.RandomState(seed)
+    shapes = [tuple(rng.randint(1, 12, size=2)) for _ in range(rng.randint(2, 6))]
+    masks = [rng.rand(*shape) < rng.rand() for shape in shapes]
+    masks[0][0, 0], masks[1][0, 0] = True, False
+    maps = make_maps(rng, masks, decimals=rng.randint(-1, 2))
+    weights = rng.randint(0, 3, size=len(masks)) if seed % 2 else np.ones(len(masks))
+    weights[:2] = 1, 2
+    y, scores = (np.concatenate([a.ravel() for a in arrays]) for arrays in (masks, maps))
+    of_pixels = np.repeat(weights, [m.size for m in masks])
+    expected = EXPECTED[metric](y, scores, sample_weight=of_pixels)
+    assert metric(masks, maps, sample_weight=weights) == pytest.approx(expected, **EXACT)
+
+
+def test_pixel_f1_max_threshold_gives_the_score_and_is_the_highest(data):
+    masks, maps = data
+    f1, threshold = pixel_f1_max(masks, maps, return_threshold=True)
+    expected, expected_threshold = sklearn_f1_max(masks.ravel(), maps.ravel())
+    assert threshold == expected_threshold
+    called = maps >= threshold
+    assert 2 * np.sum(called & masks) / (called.sum() + masks.sum()) == pytest.approx(f1, **EXACT)
+    assert f1 == pytest.approx(expected, **EXACT)
+
+
+def test_pixel_f1_max_threshold_of_equal_scores_is_the_highest():
+    # 1 of 1 and 2 of 4 both make 2/3.
+    masks, maps = np.array([[[1, 0, 0, 1]]]), np.array([[[9, 5, 5, 5]]])
+    assert pixel_f1_max(masks, maps, return_threshold=True) == (2 / 3, 9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_pro_auc_score_agrees_with_a_loop_over_thresholds(weighted, data):
+    masks, maps = (stack[:, :14, :14] for stack in data)
+    weights = np.arange(8) / 2 if weighted else None
+    curve = slow_pro_curve(masks, maps, weights)
+    areas = []
+    for max_fpr in (0.003, 0.05, 0.3, 0.77, 1.0, 1):
+        areas.append(pro_auc_score(masks, maps, max_fpr=max_fpr, sample_weight=weights))
+        assert type(areas[-1]) is float
+        assert areas[-1] == pytest.approx(slow_area(curve, max_fpr), **EXACT)
+    assert 0 <= areas[0] < areas[1] < areas[2] < areas[3] < areas[4] < 0.95
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pro_auc_score_random_mixed_sizes_agrees_with_a_loop_over_thresholds(seed):
+    rng = np.random.RandomState(seed)
+    masks = [rng.rand(*rng.randint(2, 9, size=2)) < 0.3 for _ in range(3)]
+    masks[0][:2, 0] = True, False
+    maps = make_maps(rng, masks, decimals=rng.randint(-1, 3))
+    max_fpr = rng.uniform(0.01, 1)
+    expected = slow_area(slow_pro_curve(masks, maps), max_fpr)
+    assert pro_auc_score(masks, maps, max_fpr=max_fpr) == pytest.approx(expected, **EXACT)
+
+
+def test_pro_auc_score_default_max_fpr_is_three_tenths(data):
+    assert pro_auc_score(*data) == pro_auc_score(*data, max_fpr=0.3)
+
+
+def test_pro_auc_score_of_one_region_is_the_roc_auc():
+    rng = np.random.RandomState(0)
+    mask = np.zeros((1, 20, 20), dtype=bool)
+    mask[0, 5:9, 5:9] = True
+    maps = rng.normal(size=mask.shape) + mask
+    assert pro_auc_score(mask, maps, max_fpr=1) == pytest.approx(pixel_roc_auc_score(mask, maps), **EXACT)
+
+
+def test_pro_auc_score_regions_of_different_size_count_alike():
+    masks, maps = np.zeros((1, 40, 40)), np.zeros((1, 40, 40))
+    masks[0, :30, :30] = masks[0, 35:37, 35:37] = 1
+    large_found, small_found = maps.copy(), maps.copy()
+    large_found[0, :30, :30] = small_found[0, 35:37, 35:37] = 1
+    # One region is found at once, the other rises from 0 to 1 with all normal pixels: 1/2 + 1/2 * 0.3 / 2.
+    assert pro_auc_score(masks, large_found) == pytest.approx(0.575, **EXACT)
+    assert pro_auc_score(masks, small_found) == pytest.approx(0.575, **EXACT)
+    assert pixel_roc_auc_score(masks, large_found) > 0.99
+    assert pixel_roc_auc_score(masks, small_found) < 0.51
+
+
+def test_pro_auc_score_diagonal_neighbours_are_one_region():
+    masks, maps = np.zeros((1, 6, 6)), np.zeros((1, 6, 6))
+    masks[0, 0, 0] = masks[0, 1, 1] = masks[0, 0, 2] = masks[0, 5, 5] = 1
+    maps[0, 5, 5] = 1
+    assert pro_auc_score(masks, maps) == pytest.approx(0.575, **EXACT)  # 1 of 2 regions, not 1 of 4
+
+
+def test_pro_auc_score_regions_of_neighbouring_images_stay_apart():
+    masks, maps = np.zeros((3, 4, 4)), np.zeros((3, 4, 4))
+    masks[:2, 1:3, 1:3] = 1  # touches itself in the next image
+    masks[2, 3, 3] = 1
+    maps[2, 3, 3] = 1
+    assert pro_auc_score(masks, maps) == pytest.approx(1 / 3 + 2 / 3 * 0.15, **EXACT)
+
+
+@pytest.mark.parametrize("n_bins", [None, 64])
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_perfect_and_inverted_maps(metric, n_bins, data):
+    masks, _ = data
+    perfect = masks + np.random.RandomState(0).rand(*masks.shape) / 2
+    assert metric(masks, perfect, n_bins=n_bins) == 1
+    share = masks.mean()
+    worst = {pixel_average_precision_score: share, pixel_f1_max: 2 * share / (1 + share)}.get(metric, 0)
+    assert metric(masks, -perfect, n_bins=n_bins) == pytest.approx(worst, abs=share / 1.8)
+
+
+@pytest.mark.parametrize("n_bins", [None, 16])
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_constant_maps_are_chance(metric, n_bins, data):
+    masks, maps = data
+    share = masks.mean()
+    expected = {
+        pixel_roc_auc_score: 0.5,
+        pixel_average_precision_score: share,
+        pixel_f1_max: 2 * share / (1 + share),
+        pro_auc_score: 0.15,
+    }[metric]
+    assert metric(masks, np.full_like(maps, -3), n_bins=n_bins) == pytest.approx(expected, **EXACT)
+
+
+# What must not matter
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_monotone_transform_changes_nothing(metric, data):
+    masks, maps = data
+    ranks = np.unique(maps, return_inverse=True)[1].reshape(maps.shape)
+    expected = metric(masks, maps)
+    assert metric(masks, ranks) == expected
+    assert metric(masks, np.exp(ranks / 100) - 50) == expected
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_order_of_images_changes_nothing(metric, data):
+    masks, maps = data
+    order = np.random.RandomState(0).permutation(len(masks))
+    weights = np.arange(1.0, 9)
+    assert metric(masks[order], maps[order]) == pytest.approx(metric(masks, maps), **EXACT)
+    assert metric(masks[order], maps[order], sample_weight=weights[order]) == pytest.approx(
+        metric(masks, maps, sample_weight=weights), **EXACT
+    )
+
+
+@pytest.mark.parametrize("n_bins", [None, 2**16])
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_weights_are_repeats_of_images(metric, n_bins, data):
+    masks, maps = data
+    weights = np.array([1, 0, 2, 3, 1, 0, 1, 2])
+    expected = metric(np.repeat(masks, weights, axis=0), np.repeat(maps, weights, axis=0))
+    assert metric(masks, maps, sample_weight=weights, n_bins=n_bins) == pytest.approx(expected, **EXACT)
+    assert metric(masks, maps, sample_weight=weights / 7, n_bins=n_bins) == pytest.approx(expected, **EXACT)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_equal_weights_are_none(metric, data):
+    masks, maps = data
+    assert metric(masks, maps, sample_weight=[0.1] * 8) == metric(masks, maps)
+    some = [0, 1, 1, 1, 0, 1, 1, 1]
+    assert metric(masks, maps, sample_weight=some) == metric(masks[np.nonzero(some)], maps[np.nonzero(some)])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_type_of_masks_changes_nothing(metric, data):
+    masks, maps = data
+    expected = metric(masks, maps)
+    for other in (masks.astype(np.uint8) * 255, masks.astype(int), masks * 0.25, -masks.astype(np.int8)):
+        assert metric(other, maps) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.int8, np.uint8, bool])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("n_bins", [None, 2**16])
+def test_metric_type_of_maps_values_are_compared_as_they_are(metric, dtype, n_bins, data):
+    masks, maps = data
+    typed = np.clip(maps, 0, 100).astype(dtype)
+    expected = metric(masks, typed.astype(np.longdouble))
+    assert metric(masks, typed, n_bins=n_bins) == pytest.approx(expected, **EXACT)
+
+
+def test_metric_integers_beyond_floats_stay_apart():
+    masks, maps = np.array([[[0, 1]]]), np.array([[[2**60, 2**60 + 1]]])
+    assert pixel_roc_auc_score(masks, maps) == 1
+    assert pixel_f1_max(masks, maps, return_threshold=True) == (1.0, 2**60 + 1)
+
+
+@pytest.mark.parametrize("n_bins", [None, 16])
+def test_metric_zeros_of_both_signs_tie(n_bins):
+    masks, maps = np.array([[[0, 0, 1, 1]]]), np.array([[[0.0, -0.0, 0.0, -0.0]]])
+    assert pixel_roc_auc_score(masks, maps, n_bins=n_bins) == 0.5
+    assert pixel_average_precision_score(masks, -maps, n_bins=n_bins) == 0.5
+    assert pro_auc_score(masks, maps, max_fpr=1, n_bins=n_bins) == 0.5
+
+
+@pytest.mark.parametrize("n_bins", [None, 32])
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_layouts_change_nothing_and_inputs_stay(metric, n_bins, data):
+    masks, maps = data
+    objects = np.empty(8, dtype=object)
+    objects[:] = list(maps)
+    kept_masks, kept_maps = masks.copy(), maps.copy()
+    expected = metric(masks, maps, n_bins=n_bins)
+    for layout in (
+        list(maps),
+        tuple(maps),
+        objects,
+        maps.tolist(),
+        np.asfortranarray(maps),
+        torch.tensor(maps),
+    ):
+        assert metric(masks, layout, n_bins=n_bins) == expected
+        assert metric(list(masks), layout, n_bins=n_bins) == expected
+    np.testing.assert_array_equal(masks, kept_masks)
+    np.testing.assert_array_equal(maps, kept_maps)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+@pytest.mark.parametrize("n_bins", [None, 32])
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_memmaps_change_nothing(metric, n_bins, mode, data, tmp_path):
+    masks, maps = data
+    np.save(tmp_path / "masks.npy", masks)
+    np.save(tmp_path / "maps.npy", maps)
+    of_file = [np.load(tmp_path / f"{name}.npy", mmap_mode=mode) for name in ("masks", "maps")]
+    if mode == "c":  # what was written stays, though it's in no file
+        maps = maps.copy()
+        maps[0, 0] = of_file[1][0, 0] = 7
+    expected = metric(masks, maps, n_bins=n_bins)
+    for _ in range(2):
+        assert metric(*of_file, n_bins=n_bins) == expected
+        assert metric(list(of_file[0]), list(of_file[1]), n_bins=n_bins) == expected
+    np.testing.assert_array_equal(of_file[1], maps)
+
+
+def test_metric_no_global_random_state_is_touched(data):
+    np.random.seed(3)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    pixel_roc_auc_score(*data, n_bins=4)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+# Bins
+
+DISTRIBUTIONS = {
+    "heavy tails": lambda z, rng: np.exp(6 * z),
+    "narrow range": lambda z, rng: 1000 + 1e-3 * z,
+    "many zeros": lambda z, rng: np.where(rng.rand(*z.shape) < 0.6, 0, np.abs(z)),
+    "many zeros and a narrow range": lambda z, rng: np.where(rng.rand(*z.shape) < 0.6, 0, 1000 + z),
+    "negative values": lambda z, rng: z,
+    "negative heavy tails": lambda z, rng: -np.exp(-6 * z),
+    "a far outlier": lambda z, rng: np.where(np.arange(z.size).reshape(z.shape) == 99, -1e30, 1 + 1e-4 * z),
+    "few levels": lambda z, rng: np.round(2 * z),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_binned_metric_agrees_with_exact(name, dtype, many):
+    masks, noise = many
+    maps = DISTRIBUTIONS[name](noise, np.random.RandomState(0)).astype(dtype)
+    for metric in METRICS:
+        expected = metric(masks, maps)
+        assert metric(masks, maps, n_bins=2**12) == pytest.approx(expected, abs=1e-3)
+        assert metric(masks, maps, n_bins=2**16) == pytest.approx(expected, abs=1e-4)
+    expected = pro_auc_score(masks, maps, max_fpr=0.02)
+    assert pro_auc_score(masks, maps, max_fpr=0.02, n_bins=2**16) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_binned_metric_enough_bins_for_all_values_is_exact(metric, data):
+    masks, maps = data
+    assert metric(masks, maps, n_bins=2 * maps.size) == pytest.approx(metric(masks, maps), **EXACT)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_binned_metric_weights_agree_with_exact(metric, many):
+    masks, maps = many
+    weights = np.random.RandomState(0).uniform(0, 5, size=len(masks))
+    expected = metric(masks, maps, sample_weight=weights)
+    assert metric(masks, maps, sample_weight=weights, n_bins=2**14) == pytest.approx(expected, abs=1e-4)
+    assert abs(expected - metric(masks, maps)) > 1e-4
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_binned_metric_mixed_sizes_agree_with_exact(metric):
+    rng = np.random.RandomState(0)
+    masks = make_masks(rng, [tuple(rng.randint(8, 200, size=2)) for _ in range(20)])
+    maps = make_maps(rng, masks)
+    assert metric(masks, maps, n_bins=2**13) == pytest.approx(metric(masks, maps), abs=1e-3)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_binned_metric_rare_defects_agree_with_exact(metric):
+    # Far fewer defective pixels than normal ones in the highest bin, were bins quantiles of all pixels.
+    rng = np.random.RandomState(0)
+    maps = rng.normal(size=(20, 128, 128))
+    masks = np.zeros_like(maps)
+    masks[0, 3, 3:8] = 1
+    maps[0, 3, 3:8] = [3.9, 3.6, 3.5, 3.3, 3.2]
+    assert metric(masks, maps, n_bins=2**10) == pytest.approx(metric(masks, maps), abs=1e-3)
+
+
+@pytest.mark.parametrize("n_bins", [2, 3, 10, 100, 1000])
+def test_binned_pixel_f1_max_is_reached_at_its_threshold(n_bins, many):
+    masks, maps = many
+    f1, threshold = pixel_f1_max(masks, maps, n_bins=n_bins, return_threshold=True)
+    called = maps >= threshold
+    assert 2 * np.sum(called & masks) / (called.sum() + masks.sum()) == pytest.approx(f1, **EXACT)
+    assert f1 <= pixel_f1_max(masks, maps)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_binned_metric_repeats_bit_for_bit(metric, many):
+    assert metric(*many, n_bins=50) == metric(*many, n_bins=50)
+
+
+def test_binned_metric_memory_stays_bounded(tmp_path):
+    rng = np.random.RandomState(0)
+    one, mask = rng.rand(512, 512).astype(np.float32), np.zeros((512, 512), dtype=bool)
+    mask[100:150, 100:150] = True
+    with open(tmp_path / "maps", "wb") as maps, open(tmp_path / "masks", "wb") as masks:
+        for i in range(60):
+            (one + i / 1000).tofile(maps)
+            mask.tofile(masks)
+    masks = np.memmap(tmp_path / "masks", bool, "r", shape=(60, 512, 512))
+    maps = np.memmap(tmp_path / "maps", np.float32, "r", shape=(60, 512, 512))
+    pro_auc_score(masks[:2], maps[:2], n_bins=2**12)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    except OSError:
+        pytest.skip("only Linux tells the peak from here on")
+    before = peak_megabytes()
+    pixel_f1_max(masks, maps, n_bins=2**12)
+    pro_auc_score(masks, maps, n_bins=2**12)
+    assert peak_megabytes() - before < 20  # the files are 79, one map is 1
+
+
+def peak_megabytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("masks", "maps", "message"),
+    [
+        (
+            np.zeros((2, 4, 4)),
+            np.zeros((2, 4, 5)),
+            r"masks\[0\] has shape \(4, 4\) and maps\[0\] .* \(4, 5\)",
+        ),
+        ([np.zeros((2, 2))] * 3, [np.zeros((2, 2))] * 2 + [np.zeros((2, 3))], r"masks\[2\] .* maps\[2\]"),
+        (np.zeros((2, 4, 4)), np.zeros((3, 4, 4)), "2 masks and 3 maps"),
+        (np.zeros((4, 4)), np.zeros((4, 4)), r"masks must have shape \(n, H, W\).*got shape \(4, 4\)"),
+        (np.zeros((1, 4, 4)), np.zeros((1, 1, 4, 4)), r"maps must have shape .*\(1, 1, 4, 4\)"),
+        (
+            [np.zeros((4, 4))],
+            [np.zeros((1, 4, 4))],
+            r"maps\[0\] must have shape \(H, W\), got shape \(1, 4, 4\)",
+        ),
+        (
+            [np.zeros((4, 4)), None],
+            [np.zeros((4, 4))] * 2,
+            r"masks\[1\] must have shape \(H, W\), got shape \(\)",
+        ),
+        (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)), "masks is empty"),
+        ([], [], "masks is empty"),
+        (np.zeros((1, 0, 4)), np.zeros((1, 0, 4)), r"masks\[0\] has no pixels: its shape is \(0, 4\)"),
+        (np.full((1, 2, 2), np.nan), np.zeros((1, 2, 2)), r"masks\[0\] does"),
+    ],
+)
+def test_metric_faulty_images_raise(metric, masks, maps, message):
+    with pytest.raises(ValueError, match=message):
+        metric(masks, maps)
+
+
+@pytest.mark.parametrize("n_bins", [None, 16])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("defective", [True, False])
+def test_metric_map_not_finite_raises_with_its_place(metric, value, defective, n_bins):
+    masks, maps = np.zeros((3, 4, 5), dtype=bool), np.zeros((3, 4, 5), dtype=np.float32)
+    masks[1, :2] = defective
+    maps[1, 1, 2] = value
+    with pytest.raises(ValueError, match=re.escape(f"maps[1] holds {value} at row 1, column 2")):
+        metric(masks, maps, n_bins=n_bins)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("masks", "maps", "message"),
+    [
+        ("mask", np.zeros((1, 2, 2)), "masks must be an array .* got str"),
+        (np.zeros((1, 2, 2)), None, "maps must be an array .* got NoneType"),
+        (np.zeros((1, 2, 2)), (m for m in np.zeros((1, 2, 2))), "got generator"),
+        (np.full((1, 2, 2), "x"), np.zeros((1, 2, 2)), r"masks\[0\] has dtype <U1"),
+        (np.zeros((1, 2, 2)), np.zeros((1, 2, 2), dtype=complex), r"maps\[0\] has dtype complex128"),
+    ],
+)
+def test_metric_other_types_raise(metric, masks, maps, message):
+    with pytest.raises(TypeError, match=message):
+        metric(masks, maps)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 2], r"shape \(8,\).*got shape \(2,\)"),
+        (np.ones((8, 1)), r"got shape \(8, 1\)"),
+        (1.0, r"got shape \(\)"),
+        ([1, 1, -0.5, 1, 1, 1, 1, 1], r"sample_weight\[2\] is -0.5"),
+        ([1, 1, 1, np.nan, 1, 1, 1, 1], r"sample_weight\[3\] is nan"),
+        ([1, 1, 1, 1, np.inf, 1, 1, 1], r"sample_weight\[4\] is inf"),
+    ],
+)
+def test_metric_faulty_weights_raise(metric, weights, message, data):
+    with pytest.raises(ValueError, match=message):
+        metric(*data, sample_weight=weights)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("n_bins", [1, 0, -4, 100.5, "auto"])
+def test_metric_faulty_n_bins_raises(metric, n_bins, data):
+    with pytest.raises(ValueError, match=f"'n_bins' parameter of {metric.__name__}.*Got {n_bins!r}"):
+        metric(*data, n_bins=n_bins)
+
+
+@pytest.mark.parametrize("max_fpr", [0, 0.0, -0.1, 1.01, 30, np.nan, None, "0.3"])
+def test_pro_auc_score_faulty_max_fpr_raises(max_fpr, data):
+    with pytest.raises(ValueError, match=f"'max_fpr' parameter of pro_auc_score.*Got {max_fpr!r}"):
+        pro_auc_score(*data, max_fpr=max_fpr)
+
+
+# Where a metric isn't defined
+
+
+@pytest.mark.parametrize("n_bins", [None, 16])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("value", "kind"), [(False, "defective"), (True, "normal")])
+def test_metric_one_kind_of_pixels_warns_and_is_nan(metric, value, kind, n_bins):
+    masks, maps = np.full((2, 4, 4), value), np.arange(32.0).reshape(2, 4, 4)
+    with pytest.warns(
+        UndefinedMetricWarning, match=f"no {kind} pixels in masks.*{metric.__name__}"
+    ) as caught:
+        assert np.isnan(metric(masks, maps, n_bins=n_bins))
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_only_kind_of_weight_zero_warns_and_is_nan(metric):
+    masks, maps = np.zeros((2, 4, 4)), np.zeros((2, 4, 4))
+    masks[1, 0, 0] = 1
+    with pytest.warns(UndefinedMetricWarning, match="no defective pixels in masks of non-zero weight"):
+        assert np.isnan(metric(masks, maps, sample_weight=[1, 0]))
+    with pytest.warns(UndefinedMetricWarning, match="no defective pixels"):
+        assert np.isnan(metric(masks, maps, sample_weight=[0, 0]))
+
+
+def test_pixel_f1_max_undefined_has_no_threshold():
+    with pytest.warns(UndefinedMetricWarning):
+        result = pixel_f1_max(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), return_threshold=True)
+    assert np.isnan(result).tolist() == [True, True]
+
+
+# Whole images
+
+
+def image_scores(seed, decimals):
+    rng = np.random.RandomState(seed)
+    defect = rng.permutation(np.repeat([False, True], [30, 10]))
+    return defect, np.round(rng.normal(size=40) + defect, decimals), rng.rand(40)
+
+
+@pytest.mark.parametrize("labels", ["+1/-1", "0/1", "bool", "float", "series", "column"])
+@pytest.mark.parametrize("decimals", [0, 8])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_f1_max_agrees_with_sklearn(labels, decimals, weighted):
+    for seed in range(10):
+        defect, scores, weights = image_scores(seed, decimals)
+        weights[5] = 0
+        y = {
+            "+1/-1": np.where(defect, -1, 1),
+            "0/1": defect.astype(np.uint8),
+            "bool": defect.tolist(),
+            "float": np.where(defect, -1.0, 1.0),
+            "series": pd.Series(np.where(defect, -1, 1), index=np.arange(40)[::-1]),
+            "column": defect[:, np.newaxis].astype(object),
+        }[labels]
+        weights = weights if weighted else None
+        expected, expected_threshold = sklearn_f1_max(defect, scores, sample_weight=weights)
+        f1, threshold = f1_max(y, scores, sample_weight=weights, return_threshold=True)
+        assert f1 == pytest.approx(expected, **EXACT)
+        assert threshold == expected_threshold
+        assert f1_max(y, scores, sample_weight=weights) == f1
+
+
+def test_f1_max_inputs_stay():
+    defect, scores, _ = image_scores(0, 8)
+    kept = scores.copy()
+    f1_max(defect, scores)
+    np.testing.assert_array_equal(scores, kept)
+
+
+@pytest.mark.parametrize(("dtype", "threshold"), [(np.float32, 2.0), (np.int64, 2), (bool, 1)])
+def test_f1_max_threshold_is_a_python_number(dtype, threshold):
+    found = f1_max([0, 1, 0], np.array([0, 2, 0]).astype(dtype), return_threshold=True)[1]
+    assert found == threshold
+    assert type(found) is type(threshold)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "y_true is None"),
+        ([], "y_true is empty"),
+        ([[1, 0, 1]], r"y_true must have shape \(n,\), got shape \(1, 3\)"),
+        ([1, 1, 1], "y_true is ambiguous: all of its 3 labels are 1"),
+        ([0, 1, 2], "got 0, 1, 2"),
+        ([-1, 0, 1], "got -1, 0, 1"),
+        (["good", "bad", "good"], "got 'good', 'bad'"),
+        ([0, np.nan, 1], "y_true lacks a label: it is nan at row 1"),
+        (np.array([0, 1, None]), "lacks a label: it is None at row 2"),
+        (pd.Series([0, 1, pd.NA], dtype="Int64"), "lacks a label: .* at row 2"),
+        ([0, 1], r"y_score must have shape \(2,\).*got shape \(3,\)"),
+    ],
+)
+def test_f1_max_faulty_labels_raise(y, message):
+    with pytest.raises(ValueError, match=message):
+        f1_max(y, [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_f1_max_score_not_finite_raises_with_its_row(value):
+    with pytest.raises(ValueError, match=f"y_score must be finite, but is {value} at row 1"):
+        f1_max([0, 1], [0, value])
+
+
+def test_f1_max_scores_of_other_types_raise():
+    with pytest.raises(TypeError, match="y_score must hold real numbers, got dtype <U1"):
+        f1_max([0, 1], ["a", "b"])
+
+
+def test_f1_max_faulty_weights_raise():
+    with pytest.raises(ValueError, match=r"sample_weight\[1\] is -1.0"):
+        f1_max([0, 1], [0, 1], sample_weight=[1, -1])
+    with pytest.raises(ValueError, match=r"one weight per element of y_true, got shape \(3,\)"):
+        f1_max([0, 1], [0, 1], sample_weight=[1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("y", "weights", "kind"),
+    [
+        ([0, 0], None, "defective"),
+        ([True, True], None, "normal"),
+        ([-1, -1], None, "normal"),
+        ([0, 1], [1, 0], "defective"),
+        ([1, -1], [0, 0], "defective"),
+    ],
+)
+def test_f1_max_one_kind_of_images_warns_and_is_nan(y, weights, kind):
+    with pytest.warns(UndefinedMetricWarning, match=f"no {kind} images in y_true") as caught:
+        assert np.isnan(f1_max(y, [0, 1], sample_weight=weights))
+    assert caught[0].filename == __file__
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(f1_max(y, [0, 1], sample_weight=weights, return_threshold=True)).all()

@@ -1,0 +1,628 @@
+"""Displays: what they draw, that nothing overlaps, and what they refuse."""
+
+import ast
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skcsflow import CSFlowDetector, plotting
+from skcsflow.plotting import AnomalyMapDisplay, HistoryDisplay, RocByKindDisplay, ScoreHistogramDisplay
+from skcsflow.plotting._common import is_defect
+from skcsflow.plotting._images import fit_mask, read_images, resize_map
+from skcsflow.plotting._layout import fit_text
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.fixture(autouse=True)
+def no_windows():
+    """Draw without a screen, and leave no figure open."""
+    before = mpl.get_backend()
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")
+    mpl.use(before)
+
+
+@pytest.fixture(scope="module")
+def scored():
+    """Labels, kinds and scores of 60 images, half of them defects that overlap with the normal ones."""
+    rng = np.random.RandomState(0)
+    y = np.repeat([1, -1], 30)
+    kinds = np.array(["good"] * 30 + ["crack", "missing_part", "spot"] * 10)
+    scores = -np.exp(rng.normal(np.where(y == 1, -0.5, 0.4), 0.4))
+    return y, kinds, scores
+
+
+def pictures(n, size=(24, 30)):
+    """Images, maps and masks; every second mask is empty."""
+    rng = np.random.RandomState(0)
+    masks = np.zeros((n, *size), dtype=bool)
+    masks[1::2, 5:12, 6:20] = True
+    maps = rng.lognormal(size=(n, *size)) + 50 * masks
+    return rng.randint(256, size=(n, *size, 3)).astype(np.uint8), maps.astype(np.float32), masks
+
+
+def overlaps(texts, figure):
+    """Pairs of texts whose boxes overlap on the figure."""
+    figure.draw_without_rendering()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
+    return [(a, b) for i, (a, box) in enumerate(boxes) for b, other in boxes[:i] if box.overlaps(other)]
+
+
+def texts_of(*axes):
+    """All texts of axes: titles, labels, legends, and of the ticks those that lie within view."""
+    axes[0].figure.draw_without_rendering()
+    texts = []
+    for ax in axes:
+        texts += [
+            ax.title,
+            ax.xaxis.label,
+            ax.yaxis.label,
+            *(ax.get_legend().texts if ax.get_legend() else []),
+        ]
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            texts += [
+                label
+                for tick in ticks
+                if low <= tick.get_loc() <= high
+                for label in (tick.label1, tick.label2)
+            ]
+    return [text for text in texts if text.get_visible() and text.get_text().strip()]
+
+
+# Anomaly maps
+
+
+@pytest.mark.parametrize(("n", "panels"), [(1, 2), (3, 2), (7, 1)])
+def test_number_of_axes(n, panels):
+    images, maps, masks = pictures(n)
+    display = AnomalyMapDisplay.from_maps(images, maps, masks=masks, map_threshold=20.0)
+    assert display.axes_.shape == (n, panels)
+    assert len(display.figure_.axes) == n * panels + 1  # and the colour bar
+    assert len(display.overlays_) == len(display.mask_contours_) == len(display.map_contours_) == n
+    assert len(display.images) == len(display.maps) == len(display.masks) == n
+    assert display.scores is None
+    assert display.map_threshold == 20.0
+
+
+def test_one_colour_scale_for_all_images():
+    images, maps, _ = pictures(9)
+    display = AnomalyMapDisplay.from_maps(images, maps)
+    assert {id(overlay.norm) for overlay in display.overlays_} == {id(display.norm_)}
+    assert display.colorbar_.mappable.norm is display.norm_
+    np.testing.assert_allclose(
+        [display.norm_.vmin, display.norm_.vmax], np.percentile(maps, [50, 99.5]), rtol=1e-6
+    )
+    assert isinstance(display.norm_, mpl.colors.LogNorm)
+
+
+def test_maps_that_are_not_positive_get_a_linear_scale():
+    images, maps, _ = pictures(3)
+    display = AnomalyMapDisplay.from_maps(images, maps - 5)
+    assert not isinstance(display.norm_, mpl.colors.LogNorm)
+    assert display.norm_.vmin < 0
+
+
+@pytest.mark.parametrize("shift", [0.0, -5.0])  # a logarithmic and a linear scale
+@pytest.mark.parametrize("threshold", [0.3, 5.0, 1000.0])
+def test_threshold_lies_in_the_middle_of_the_scale(threshold, shift):
+    images, maps, _ = pictures(3)
+    display = AnomalyMapDisplay.from_maps(images, maps + shift, map_threshold=threshold + shift)
+    assert 0.399 <= display.norm_(threshold + shift) <= 0.501
+
+
+def test_scale_is_as_asked():
+    images, maps, _ = pictures(2)
+    display = AnomalyMapDisplay.from_maps(images, maps, vmin=0.5, vmax=7.0)
+    assert (display.norm_.vmin, display.norm_.vmax) == (0.5, 7.0)
+    norm = mpl.colors.Normalize(0, 3)
+    assert AnomalyMapDisplay.from_maps(images, maps, norm=norm).overlays_[1].norm is norm
+
+
+def test_maps_that_are_the_same_everywhere_are_drawn():
+    display = AnomalyMapDisplay.from_maps(np.zeros((2, 20, 20)), np.ones((2, 20, 20)), map_threshold=1.0)
+    assert display.norm_.vmax > display.norm_.vmin
+
+
+def test_outlines_only_where_something_is_marked():
+    images, maps, masks = pictures(4)
+    display = AnomalyMapDisplay.from_maps(images, maps, masks=masks, map_threshold=40.0)
+    assert [contour is not None for contour in display.mask_contours_] == masks.any(axis=(1, 2)).tolist()
+    marked = (maps > 40).any(axis=(1, 2))
+    assert [contour is not None for contour in display.map_contours_] == marked.tolist()
+    assert [text.get_text() for text in display.figure_.legends[0].texts] == [
+        "true mask",
+        "map above threshold",
+    ]
+
+
+def test_outline_encloses_the_mask_and_leaves_the_view_alone():
+    images, maps, masks = pictures(2)
+    masks[1] = True  # up to the image's edge
+    display = AnomalyMapDisplay.from_maps(images, maps, masks=masks)
+    vertices = np.concatenate([path.vertices for path in display.mask_contours_[1].get_paths()])
+    np.testing.assert_array_equal(vertices.min(axis=0), [-0.5, -0.5])
+    np.testing.assert_array_equal(vertices.max(axis=0), [29.5, 23.5])
+    assert display.axes_[1, -1].get_xlim() == (-0.5, 29.5)
+    assert display.axes_[1, -1].get_ylim() == (23.5, -0.5)
+
+
+def test_nothing_marked_no_legend():
+    images, maps, _ = pictures(2)
+    display = AnomalyMapDisplay.from_maps(images, maps, masks=[None, np.zeros((24, 30))], map_threshold=1e6)
+    assert display.figure_.legends == []
+    assert display.mask_contours_ == display.map_contours_ == [None, None]
+
+
+@pytest.mark.parametrize("size", [(24, 24), (10, 60), (60, 12)], ids=["square", "wide", "tall"])
+@pytest.mark.parametrize("n", [1, 9])
+def test_no_text_overlaps(n, size):
+    check_no_overlap(n, size)
+
+
+def test_no_text_overlaps_among_64_images():
+    assert check_no_overlap(64, (24, 24)).axes_.shape == (64, 1)
+
+
+def check_no_overlap(n, size):
+    images, maps, _ = pictures(n, size)
+    masks = np.zeros((n, *size), dtype=bool)
+    masks[:, :4, :4] = True
+    display = AnomalyMapDisplay.from_maps(
+        images,
+        maps,
+        masks=masks,
+        y=np.full(n, -1),
+        kinds=["a kind of defect with a rather long name"] * n,
+        scores=np.linspace(-3000, -1, n),
+        threshold=-1000.0,
+        map_threshold=3.0,
+    )
+    titles = [panels[0].title for panels in display.axes_]
+    assert all(title.get_text() for title in titles)
+    assert len(display.figure_.axes) == display.axes_.size + 1  # and the colour bar, with its label and ticks
+    texts = [*titles, *texts_of(display.colorbar_.ax), *display.figure_.legends[0].texts]
+    assert len(texts) > n + 3
+    assert overlaps(texts, display.figure_) == []
+    page = display.figure_.bbox
+    for text in texts:
+        box = text.get_window_extent()
+        assert page.x0 <= box.x0 < box.x1 <= page.x1, text.get_text()
+        assert page.y0 <= box.y0 < box.y1 <= page.y1, text.get_text()
+    panels = [panel.get_window_extent() for panel in display.axes_.ravel()]
+    for title in titles:  # nor a title another image
+        assert title.get_window_extent().count_overlaps(panels) == 0
+    return display
+
+
+def test_overlapping_text_would_be_found():
+    figure = mpl.figure.Figure()
+    texts = [figure.text(0.5, 0.5, "one"), figure.text(0.51, 0.5, "two"), figure.text(0.1, 0.1, "three")]
+    assert overlaps(texts, figure) == [("two", "one")]
+
+
+def test_text_that_does_not_fit_is_made_smaller_then_cut():
+    assert fit_text([["short"]], 2.0, 9.0) == (["short"], 9.0)
+    (text,), size = fit_text([["twenty-one characters"]], 1.3, 9.0)
+    assert text == "twenty-one characters"
+    assert 6 < size < 9
+    (text,), size = fit_text([["forty-one characters of text, at the least"]], 1.0, 9.0)
+    assert text.endswith("…")
+    assert size == 6
+
+
+def test_titles_tell_verdict_and_score():
+    images, maps, _ = pictures(4)
+    given = {"scores": [-0.1, -2.0, -0.2, -3.0], "y": [1, 1, -1, -1], "threshold": -1.0}
+    display = AnomalyMapDisplay.from_maps(images, maps, **given)
+    titles = [panels[0].get_title() for panels in display.axes_]
+    assert titles == [
+        f"normal: passed\nscore {MINUS}0.10",
+        f"normal: false alarm\nscore {MINUS}2.00",
+        f"defective: missed\nscore {MINUS}0.20",
+        f"defective: found\nscore {MINUS}3.00",
+    ]
+    colours = [panels[0].title.get_color() for panels in display.axes_]
+    assert colours[0] == colours[3] != colours[1] == colours[2]
+    display = AnomalyMapDisplay.from_maps(images, maps, y_pred=[1, -1, 1, -1], kinds=["$a", "b", "c", "d"])
+    titles = [panels[0].get_title() for panels in display.axes_]
+    assert titles == ["$a: normal", "b: defective", "c: normal", "d: defective"]
+
+
+def test_images_of_mixed_sizes_and_maps_of_any_size():
+    rng = np.random.RandomState(0)
+    sizes = [(20, 30), (40, 16), (25, 25)]
+    images = [rng.randint(256, size=size).astype(np.uint8) for size in sizes]
+    maps = np.empty(3, dtype=object)  # what map_size="image" gives
+    maps[:] = [rng.lognormal(size=size).astype(np.float32) for size in sizes]
+    for given in (maps, rng.lognormal(size=(3, 8, 8)), list(maps), torch.ones(3, 1, 8, 8)):
+        display = AnomalyMapDisplay.from_maps(images, given, masks=[None, np.eye(8), None])
+        assert [overlay.get_array().shape for overlay in display.overlays_] == sizes
+        assert [contour is not None for contour in display.mask_contours_] == [False, True, False]
+
+
+def test_draws_on_given_axes():
+    import matplotlib.pyplot as plt
+
+    images, maps, masks = pictures(3)
+    figure, axes = plt.subplots(1, 3)
+    display = AnomalyMapDisplay.from_maps(images, maps, masks=masks, ax=axes)
+    assert display.figure_ is figure
+    assert [panels[0] for panels in display.axes_] == axes.tolist()
+    assert axes[0].get_legend() is not None
+    with pytest.raises(ValueError, match="ax has length 2, but the list of images has length 3"):
+        display.plot(axes[:2])
+
+
+def test_plot_returns_the_display_and_can_be_repeated():
+    images, maps, _ = pictures(3)
+    display = AnomalyMapDisplay.from_maps(images, maps)
+    assert display.plot(show_images=False, n_columns=2) is display
+    assert display.axes_.shape == (3, 1)
+
+
+def test_from_estimator_shows_what_the_detector_says(fitted, grey_images):
+    X, y = grey_images[:3], [1, -1, 1]
+    display = AnomalyMapDisplay.from_estimator(fitted, X, y, masks=np.ones((3, 48, 40)))
+    np.testing.assert_array_equal(display.maps, fitted.transform(X))
+    np.testing.assert_array_equal(display.scores, fitted.score_samples(X))
+    np.testing.assert_array_equal(display.y_pred, fitted.predict(X))
+    np.testing.assert_array_equal(display.images, X)
+    assert display.map_threshold == getattr(fitted, "map_threshold_", None)
+    assert display.y.tolist() == [False, True, False]
+
+
+def test_from_estimator_at_the_end_of_a_pipeline(fitted, grey_images):
+    pipeline = make_pipeline(FunctionTransformer(), fitted)
+    display = AnomalyMapDisplay.from_estimator(pipeline, grey_images[:2])
+    np.testing.assert_array_equal(display.y_pred, fitted.predict(grey_images[:2]))
+
+
+def test_from_estimator_takes_rows_and_mixed_sizes(fitted, grey_images, tiny_params):
+    tiny_params |= {"image_shape": (48, 40), "n_epochs": 1}
+    rows = grey_images[:8].reshape(8, -1)
+    display = AnomalyMapDisplay.from_estimator(CSFlowDetector(**tiny_params).fit(rows), rows[:2])
+    np.testing.assert_array_equal(display.images, grey_images[:2])
+    assert [m.shape for m in display.maps] == [(48, 40)] * 2
+    mixed = [grey_images[0], grey_images[1][:40]]
+    display = AnomalyMapDisplay.from_estimator(fitted, mixed)
+    assert [overlay.get_array().shape for overlay in display.overlays_] == [(48, 40), (40, 40)]
+
+
+def test_from_estimator_unfitted(grey_images, tiny_params):
+    for display in (AnomalyMapDisplay, ScoreHistogramDisplay, RocByKindDisplay):
+        with pytest.raises(NotFittedError):
+            display.from_estimator(CSFlowDetector(**tiny_params), grey_images[:2], [1, -1])
+    with pytest.raises(NotFittedError):
+        HistoryDisplay.from_estimator(CSFlowDetector(**tiny_params))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"maps": np.ones((2, 4, 4))}, "maps has length 2, but there are 3 images"),
+        ({"masks": np.ones((4, 4, 4))}, "masks has length 4, but there are 3 images"),
+        ({"scores": [1.0]}, "scores has length 1"),
+        ({"kinds": ["a"]}, "kinds has length 1"),
+        ({"y": [1, -1]}, "y has length 2"),
+        ({"y": [1, -1, 3]}, "got 3 at row 2"),
+        ({"y_pred": [1, -1, 0]}, "y_pred must hold .* got 0 at row 2"),
+        ({"scores": [1.0, np.nan, 2.0]}, "scores must be finite, got nan at row 1"),
+        ({"maps": [np.ones((4, 4)), np.ones(4), np.ones((4, 4))]}, r"maps\[1\] has shape \(4,\)"),
+        ({"maps": [np.ones((4, 4)), np.full((4, 4), np.nan), np.ones((4, 4))]}, r"maps\[1\] contains NaN"),
+        ({"images": np.ones((3, 16))}, "reshape them"),
+        ({"images": []}, "no images"),
+    ],
+)
+def test_from_maps_refuses(given, message):
+    images, maps, _ = pictures(3)
+    with pytest.raises(ValueError, match=message):
+        AnomalyMapDisplay.from_maps(**({"images": images, "maps": maps} | given))
+
+
+# Images
+
+
+def test_images_of_every_form_read_the_same(tmp_path):
+    rgb = np.random.RandomState(0).randint(256, size=(2, 12, 16, 3)).astype(np.uint8)
+    paths = []
+    for i, image in enumerate(rgb):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(paths[-1])
+    np.save(tmp_path / "0.npy", rgb[0])
+    objects = np.empty(2, dtype=object)
+    objects[:] = list(rgb)
+    alpha = np.concatenate([rgb, rgb[..., :1]], axis=-1)
+    channels_first = torch.from_numpy(rgb).movedim(-1, 1)
+    for X in (
+        rgb,
+        rgb / 255,
+        rgb.astype(np.uint16) * 257,
+        list(rgb),
+        objects,
+        alpha,
+        paths,
+        [str(path) for path in paths],
+        [tmp_path / "0.npy", paths[1]],
+        pd.Series(paths),
+        pd.DataFrame({"path": [str(path) for path in paths]}),
+        [Image.fromarray(image) for image in rgb],
+        channels_first,
+        channels_first / 255,
+        list(channels_first),
+    ):
+        np.testing.assert_array_equal(read_images(X), rgb)
+
+
+def test_grey_many_channels_and_floats_beyond_one():
+    grey = np.arange(64, dtype=np.uint8).reshape(1, 8, 8)
+    np.testing.assert_array_equal(read_images(grey[..., None]), grey)
+    np.testing.assert_array_equal(read_images(np.repeat(grey[..., None], 7, axis=-1)), grey)
+    stretched = read_images(grey.astype(float) - 20)[0]
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert read_images(np.full((1, 4, 4), 7.0))[0].max() == 0
+    assert read_images(np.eye(4, dtype=bool)[None])[0].max() == 255
+
+
+def test_large_images_are_kept_small():
+    assert read_images(np.zeros((1, 1000, 2000), dtype=np.uint8))[0].shape == (384, 768)
+
+
+def test_images_that_can_not_be_read_are_named(tmp_path):
+    (tmp_path / "no.png").write_text("nothing")
+    with pytest.raises(ValueError, match=r"X\[0\] .*no.png.* could not be read"):
+        read_images([tmp_path / "no.png"])
+    with pytest.raises(ValueError, match=r"X\[1\] contains NaN"):
+        read_images([np.ones((3, 3)), np.full((3, 3), np.inf)])
+    with pytest.raises(ValueError, match=r"X\[0\] has shape \(2, 3, 4, 5\)"):
+        read_images([np.ones((2, 3, 4, 5))])
+    with pytest.raises(ValueError, match="tensor of images must have shape"):
+        read_images(torch.ones(3, 4, 4))
+
+
+def test_thin_masks_survive_shrinking():
+    mask = np.zeros((500, 400), dtype=bool)
+    mask[:, 123] = True
+    assert fit_mask(mask, (50, 40)).any(axis=1).all()
+    small = np.zeros((4, 4), dtype=bool)
+    small[1, 2] = True
+    np.testing.assert_array_equal(fit_mask(small, (8, 8)), np.kron(small, np.ones((2, 2))) > 0)
+
+
+def test_maps_are_resized_by_pixel_centres():
+    ramp = np.tile(np.arange(8, dtype=np.float32), (8, 1))
+    large = resize_map(ramp, (16, 32))
+    assert large.shape == (16, 32)
+    np.testing.assert_allclose(large[5, 4:-4], ((np.arange(32) + 0.5) / 4 - 0.5)[4:-4], rtol=1e-5)
+
+
+# Histograms
+
+
+@pytest.mark.parametrize("with_kinds", [False, True])
+@pytest.mark.parametrize("threshold", [None, -0.9, 5.0])
+def test_histogram_counts_every_image_once(scored, with_kinds, threshold):
+    y, kinds, scores = scored
+    display = ScoreHistogramDisplay.from_predictions(
+        y, scores, kinds=kinds if with_kinds else None, threshold=threshold
+    )
+    names = ["normal", "crack", "missing_part", "spot"] if with_kinds else ["normal", "defective"]
+    assert list(display.counts_) == names
+    assert sum(counts.sum() for counts in display.counts_.values()) == len(y)
+    assert display.counts_["normal"].sum() == 30
+    heights = sum(patch.get_height() for patch in display.ax_.patches)
+    assert heights == len(y)
+    top = max(patch.get_y() + patch.get_height() for patch in display.ax_.patches)
+    assert display.ax_.get_ylim()[1] > top
+    legend = [text.get_text() for text in display.ax_.get_legend().texts]
+    assert "normal (30)" in legend
+    assert overlaps(texts_of(*display.figure_.axes), display.figure_) == []
+
+
+def test_threshold_line_is_where_verdicts_change(scored):
+    y, kinds, scores = scored
+    display = ScoreHistogramDisplay.from_predictions(y, scores, kinds=kinds, threshold=-0.9)
+    assert display.threshold_line_.get_xdata() == [-0.9, -0.9]
+    assert f"threshold {MINUS}0.9" in [text.get_text() for text in display.ax_.get_legend().texts]
+    (edge,) = np.flatnonzero(display.bin_edges_ == -0.9)
+    rejected = sum(counts[:edge].sum() for counts in display.counts_.values())
+    assert rejected == np.sum(scores < -0.9)
+    assert ScoreHistogramDisplay.from_predictions(y, scores).threshold_line_ is None
+    assert "higher is more normal" in display.ax_.get_xlabel()
+
+
+def test_long_tail_is_gathered_in_the_first_column(scored):
+    y, _, scores = scored
+    scores = np.concatenate([scores, [-1e3, -1e6]])
+    display = ScoreHistogramDisplay.from_predictions([*y, -1, -1], scores, threshold=-1.0)
+    assert display.n_below_ == np.sum(scores < display.bin_edges_[0]) >= 2
+    assert display.n_above_ == 0
+    assert display.bin_edges_[0] > -20
+    assert display.counts_["defective"].sum() == 32
+    assert display.counts_["defective"][0] >= 2
+    assert f"the first column holds {display.n_below_} images from below" in display.ax_.get_xlabel()
+
+
+@pytest.mark.parametrize(
+    ("y", "scores"), [([1], [-1.0]), ([0, 0, 0, 1], [-1.0, -1.0, -1.0, -9.0]), ([True, True], [2.0, 3.0])]
+)
+def test_histogram_of_few_or_equal_scores(y, scores):
+    for threshold in (None, -1.0, 0.3):
+        display = ScoreHistogramDisplay.from_predictions(y, scores, threshold=threshold, bins=5)
+        assert sum(counts.sum() for counts in display.counts_.values()) == len(y)
+        assert (np.diff(display.bin_edges_) > 0).all()
+
+
+def test_each_kind_looks_its_own_way():
+    kinds = [f"kind {i}" for i in range(12)]
+    display = ScoreHistogramDisplay.from_predictions([-1] * 12, np.arange(12.0), kinds=kinds)
+    looks = {(patch.get_facecolor(), patch.get_hatch()) for patch in display.ax_.get_legend().legend_handles}
+    assert len(looks) == 12
+    y = [1, *[-1] * 12]
+    display = RocByKindDisplay.from_predictions(y, np.arange(13.0), kinds=["good", *kinds])
+    looks = {(line.get_color(), line.get_linestyle()) for line in display.ax_.get_legend().legend_handles}
+    assert len(looks) >= 12  # some line styles have no name, and are told by their colours
+
+
+def test_kind_that_is_called_normal_is_counted_apart():
+    display = ScoreHistogramDisplay.from_predictions([1, -1], [1.0, 0.0], kinds=["good", "normal"])
+    assert {name: counts.sum() for name, counts in display.counts_.items()} == {
+        "normal": 1,
+        "normal (defective)": 1,
+    }
+
+
+def test_threshold_must_be_finite():
+    with pytest.raises(ValueError, match="threshold must be finite, got -inf"):
+        ScoreHistogramDisplay.from_predictions([1, -1], [1.0, 0.0], threshold=-np.inf)
+
+
+def test_histogram_from_estimator(fitted, grey_images):
+    y = np.repeat([1, -1], [6, 4])
+    display = ScoreHistogramDisplay.from_estimator(
+        fitted, grey_images[:10], y, kinds=["good"] * 6 + ["x"] * 4
+    )
+    np.testing.assert_array_equal(display.scores, fitted.score_samples(grey_images[:10]))
+    assert display.threshold_line_.get_xdata()[0] == fitted.offset_
+    assert list(display.counts_) == ["normal", "x"]
+
+
+def test_displays_take_any_outlier_detector(blobs):
+    forest = IsolationForest(n_estimators=5, random_state=0).fit(blobs)
+    y = np.repeat([1, -1], 30)
+    assert ScoreHistogramDisplay.from_estimator(forest, blobs, y).threshold == forest.offset_
+    curve = RocByKindDisplay.from_estimator(forest, blobs, y).curves_["defective"]
+    assert curve.roc_auc == pytest.approx(roc_auc_score(y, forest.score_samples(blobs)))
+    with pytest.raises(TypeError, match="IsolationForest has no history_"):
+        HistoryDisplay.from_estimator(forest)
+
+
+# ROC curves
+
+
+def test_roc_by_kind_is_scikit_learns(scored):
+    y, kinds, scores = scored
+    display = RocByKindDisplay.from_predictions(y, scores, kinds=kinds)
+    labels = [text.get_text() for text in display.ax_.get_legend().texts]
+    for kind in ("crack", "missing_part", "spot"):
+        rows = (y == 1) | (kinds == kind)
+        area = roc_auc_score(y[rows] == -1, -scores[rows])
+        assert display.curves_[kind].roc_auc == pytest.approx(area)
+        assert f"{kind}, n = 10 (AUC = {area:.2f})" in labels
+    assert f"all defects, n = 30 (AUC = {roc_auc_score(y, scores):.2f})" in labels
+    assert len(labels) == 5  # and chance
+    assert overlaps(texts_of(*display.figure_.axes), display.figure_) == []
+
+
+def test_roc_of_one_kind_has_one_curve(scored):
+    y, _, scores = scored
+    display = RocByKindDisplay.from_predictions(y, scores)
+    assert list(display.curves_) == ["defective"]
+    assert display.curves_["defective"].line_ in display.ax_.lines
+
+
+@pytest.mark.parametrize(("y", "what"), [([1, 1], "normal images"), ([True, True], "defects")])
+def test_roc_needs_both(y, what):
+    with pytest.raises(ValueError, match=f"y holds {what} alone"):
+        RocByKindDisplay.from_predictions(y, [0.0, 1.0])
+
+
+@pytest.mark.parametrize("display", [ScoreHistogramDisplay, RocByKindDisplay])
+def test_labels_scores_and_kinds_must_fit(display):
+    for scores, kinds, message in [
+        ([1.0, 2.0], None, "scores has length 2, but y has length 3"),
+        ([1.0, 2.0, 3.0], ["a"], "kinds has length 1, but y has length 3"),
+        ([1.0, 2.0, np.inf], None, "scores must be finite, got inf at row 2"),
+        ([[1.0], [2.0], [3.0]], None, r"scores must have shape \(n,\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            display.from_predictions([1, 1, -1], scores, kinds=kinds)
+
+
+def test_labels_are_read_as_elsewhere():
+    for y in ([1, -1], [0, 1], [False, True], pd.Series([1.0, -1.0])):
+        assert is_defect(y).tolist() == [False, True]
+    assert is_defect([1, 1]).tolist() == [False, False]
+    for y, message in [
+        (["good", "bad"], "got 'good' at row 0"),
+        ([-1, 0, 1], "got both -1 and 0"),
+        ([], "shape"),
+        ([[1, -1]], "shape"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            is_defect(y)
+
+
+# History
+
+
+def test_history_has_one_panel_for_each_entry(fitted):
+    display = HistoryDisplay.from_estimator(make_pipeline(FunctionTransformer(), fitted))
+    assert list(display.lines_) == list(fitted.history_)
+    for name, line in display.lines_.items():
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2])
+        np.testing.assert_array_equal(line.get_ydata(), fitted.history_[name])
+    assert len(display.axes_) == len(display.figure_.axes) == len(fitted.history_)
+    assert overlaps(texts_of(*display.figure_.axes), display.figure_) == []
+
+
+def test_history_on_given_axes_and_of_odd_number():
+    import matplotlib.pyplot as plt
+
+    display = HistoryDisplay({"a": [1.0], "b": [2.0], "c": [-3.0]})
+    assert len(display.plot().figure_.axes) == 3
+    figure, axes = plt.subplots(3)
+    assert display.plot(axes).figure_ is figure
+    with pytest.raises(ValueError, match="ax has length 2, but history has length 3"):
+        display.plot(axes[:2])
+    with pytest.raises(ValueError, match="history is empty"):
+        HistoryDisplay({}).plot()
+
+
+# matplotlib
+
+
+def test_without_matplotlib_the_message_names_the_extra(monkeypatch, fitted, grey_images):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    images, y = grey_images[:2], [1, -1]
+    calls = [
+        lambda: AnomalyMapDisplay.from_estimator(fitted, images),
+        lambda: AnomalyMapDisplay.from_maps(images, images),
+        lambda: AnomalyMapDisplay(images, images).plot(),
+        lambda: ScoreHistogramDisplay.from_estimator(fitted, images, y),
+        lambda: ScoreHistogramDisplay.from_predictions(y, [0.0, 1.0]),
+        lambda: RocByKindDisplay.from_estimator(fitted, images, y),
+        lambda: RocByKindDisplay.from_predictions(y, [0.0, 1.0]),
+        lambda: HistoryDisplay.from_estimator(fitted),
+        lambda: HistoryDisplay({"loss": [1.0]}).plot(),
+    ]
+    for call in calls:
+        with pytest.raises(ImportError, match=r'pip install "skcsflow\[plot\]"'):
+            call()
+
+
+def test_matplotlib_is_imported_inside_functions_alone():
+    for path in Path(plotting.__file__).parent.glob("*.py"):
+        imported = [
+            node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ImportFrom)
+        ]
+        assert not [node.module for node in imported if node.module.startswith("matplotlib")]
+        assert (
+            "import matplotlib" not in path.read_text("utf-8").partition("\ndef ")[0].partition("\nclass ")[0]
+        )
