@@ -5,14 +5,25 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import skcsflow
 from benchmarks._report import environment
 
 Key = tuple[str, ...]
 Results = dict[Key, dict[str, Any]]
 Prepared = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
+
+
+def source_digest() -> str:
+    """Digest of the package's source: its version stays the same while it is worked on."""
+    root = Path(skcsflow.__file__).parent
+    digest = blake2b(digest_size=16)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 class State:

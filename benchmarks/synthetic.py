@@ -31,9 +31,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks._report import RESULTS, print_table, write
-from benchmarks._resume import Key, Prepared, Results, run_jobs
+from benchmarks._resume import Key, Prepared, Results, run_jobs, source_digest
 from benchmarks._workers import Worker
-from skcsflow import CSFlowDetector, __version__
+from skcsflow import CSFlowDetector
 from skcsflow.datasets import SURFACES, make_defects
 from skcsflow.metrics import pixel_roc_auc_score, pro_auc_score
 
@@ -109,7 +109,7 @@ def draw(surface: str, size: int, seed: int, n_train: int, n_good: int, n_defect
 def prepare(side: tuple[str, str, dict[str, Any]], drawing: dict[str, Any]) -> Prepared:
     """What a side's result on one surface is made with, and how."""
     module, name, params = side
-    made_with = {"drawing": drawing, "side": [name, params], "skcsflow": __version__}
+    made_with = {"drawing": drawing, "side": [name, params], "skcsflow": source_digest()}
     if module == "benchmarks._peers":
         made_with["anomalib"] = version("anomalib")
     elif name == "Ours":

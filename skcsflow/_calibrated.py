@@ -1,7 +1,6 @@
 """Thresholds of a detector from images that it was not trained on."""
 
 import tempfile
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, Self
 
@@ -9,14 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import BaseCrossValidator, KFold
+from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from skcsflow._features import ImageScores
+from skcsflow._cache import open_cache
 from skcsflow._labels import is_defect
+from skcsflow._maps import fuse_map
+from skcsflow._validation import check_input_size
 from skcsflow.calibration import conformal_p_values, conformal_threshold, optimal_threshold
-from skcsflow.nn import CSFlowModel
 
 __all__ = ["CalibrationMixin"]
 
@@ -25,16 +25,18 @@ class CalibrationMixin:
     """The methods of :class:`~skcsflow.CSFlowDetector` that set thresholds, or need them set so."""
 
     contamination: float
+    input_size: int | tuple[int, int]
     memory: Any
-    model_: CSFlowModel
+    n_epochs: int
+    history_: dict[str, NDArray[np.float64]]
     offset_: float
     map_threshold_: float
     calibration_scores_: NDArray[np.float64]
 
-    def _score_images(self, X: Any) -> Iterator[ImageScores]:
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
         raise NotImplementedError
 
-    def score_samples(self, X: Any) -> NDArray[np.float64]:
+    def _check_model_params(self, size: tuple[int, int]) -> None:
         raise NotImplementedError
 
     def calibrate(
@@ -45,13 +47,14 @@ class CalibrationMixin:
         fpr: float | None = None,
         criterion: str | None = None,
         recall: float | None = None,
-        cv: int | BaseCrossValidator | None = None,
+        cv: Any = None,
     ) -> Self:
         """Set `offset_` and `map_threshold_` by images that were not trained on.
 
         With a false-positive rate `fpr`, normal images are all it takes: a new normal
-        image is called anomalous with a probability of at most `fpr`, and as probably has
-        a single pixel above `map_threshold_` (split conformal prediction; see
+        image is called anomalous with a probability of at most `fpr`, and with a
+        probability of at most `fpr` has any pixel above `map_threshold_`; either of the two
+        is promised for itself (split conformal prediction; see
         :func:`~skcsflow.calibration.conformal_threshold`). The promise is for the average
         over calibrations: after one calibration by n images, the rate varies about it by
         a standard deviation of about ``sqrt(fpr / n)``. With labels of defects, thresholds
@@ -64,7 +67,7 @@ class CalibrationMixin:
             Images, see :meth:`fit`. None that was trained on, unless `cv` is given.
         y : array-like of shape (n,), default=None
             Labels: +1 and -1 (-1 for a defect), 0 and 1 (1 for a defect), or booleans.
-            None: all are normal.
+            Nothing but ones is read as +1. None: all are normal.
         fpr : float, default=None
             The wanted false-positive rate, above 0 and below 1. Needs ``1 / fpr - 1``
             normal images. Where nothing else is given, it is `contamination`.
@@ -72,13 +75,14 @@ class CalibrationMixin:
             Instead of `fpr`: makes the F1 score or Youden's index as large as possible.
         recall : float, default=None
             Instead of `fpr`: finds this share of the defects, with the fewest false alarms.
-        cv : int or splitter, default=None
+        cv : int, splitter or iterable of (train, test), default=None
             For those with no images to spare: X is what the detector was fitted on. Clones
             are fitted on all folds but one, and score that one. Each takes as long as a
-            fit, but for the features, which are extracted once more and no oftener. An int
-            is a number of folds, of shuffled rows. The scores are nearly those of fresh
-            images, but not exactly exchangeable with them: the promise becomes a good
-            approximation.
+            fit, but for the features: they are extracted once more and kept, in `memory` or
+            else in a temporary folder. An int is a number of folds, of shuffled rows; where
+            several images show one part, give a splitter that keeps them together. The
+            scores are nearly those of fresh images, but not exactly exchangeable with them:
+            the promise becomes a good approximation.
 
         Returns
         -------
@@ -90,7 +94,9 @@ class CalibrationMixin:
         ValueError
             Where more than one of `fpr`, `criterion` and `recall` is given, one is out of
             range, there are too few normal images for `fpr`, or no labels of both kinds
-            for the others. The thresholds stay what they were.
+            for the others; or where with `cv` a row is not held out exactly once, or the
+            detector was not trained by one fit with its present parameters. The thresholds
+            stay what they were.
 
         Examples
         --------
@@ -106,26 +112,28 @@ class CalibrationMixin:
         chosen = {name: value for name, value in given.items() if value is not None}
         if len(chosen) > 1:
             raise ValueError(f"Give one of fpr, criterion and recall, got {chosen}.")
-        defective = None if y is None else is_defect(y)
-        if defective is None and not chosen.keys() <= {"fpr"}:
+        if y is None and not chosen.keys() <= {"fpr"}:
             raise ValueError(f"{next(iter(chosen))} needs labels, but y is None.")
-        scores, peaks = _scores_and_peaks(self, X) if cv is None else self._cross_fitted(X, defective, cv)
-        if defective is None:
-            defective = np.zeros(len(scores), dtype=bool)
-        if len(defective) != len(scores):
-            raise ValueError(f"X has {len(scores)} images, but y has {len(defective)} labels.")
-        normal = ~defective
-        if not normal.any():
+        defective = np.zeros(len(X), dtype=bool) if y is None else is_defect(y)
+        if len(defective) != len(X):
+            raise ValueError(f"X has {len(X)} images, but y has {len(defective)} labels.")
+        if len(X) and defective.all():
             raise ValueError("y labels every row a defect, so there is no normal image to calibrate by.")
-        thresholds = []
-        for values in (scores, -peaks):
-            if "fpr" in chosen or not chosen:
+
+        def threshold(values: NDArray[np.float64]) -> float:
+            if criterion is None and recall is None:
                 rate = self.contamination if fpr is None else fpr
-                thresholds.append(conformal_threshold(values[normal], rate))
-            else:
-                thresholds.append(optimal_threshold(defective, values, criterion=criterion, recall=recall))
-        self.offset_, self.map_threshold_ = thresholds[0], -thresholds[1]
-        self.calibration_scores_ = np.sort(scores[normal])
+                return conformal_threshold(values[~defective], rate)
+            return optimal_threshold(defective, values, criterion=criterion, recall=recall)
+
+        if len(X):
+            threshold(np.zeros(len(X)))  # what can't be is an error now, not after all the work
+        if cv is None:
+            scores, peaks = scores_and_peaks(self, X)
+        else:
+            scores, peaks = self._cross_fitted(X, defective, cv)
+        self.offset_, self.map_threshold_ = threshold(scores), -threshold(-peaks)
+        self.calibration_scores_ = np.sort(scores[~defective])
         return self
 
     def p_values(self, X: Any) -> NDArray[np.float64]:
@@ -139,8 +147,8 @@ class CalibrationMixin:
         Returns
         -------
         ndarray of shape (n,), float64
-            Above 0 and at most 1; small is anomalous. Of normal images, a share of at most
-            p has a p-value of at most p. See
+            Above 0 and at most 1; small is anomalous. A normal image has a p-value of at
+            most p with a probability of at most p, on average over calibrations. See
             :func:`~skcsflow.calibration.conformal_p_values`.
 
         Raises
@@ -156,32 +164,61 @@ class CalibrationMixin:
         return conformal_p_values(self.score_samples(X), self.calibration_scores_)
 
     def _cross_fitted(
-        self, X: Any, defective: NDArray[np.bool_] | None, cv: int | BaseCrossValidator
+        self, X: Any, defective: NDArray[np.bool_], cv: Any
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores and peaks of images by clones that were not trained on them."""
-        folds = KFold(cv, shuffle=True, random_state=0) if isinstance(cv, int | np.integer) else cv
+        self._check_model_params(check_input_size(self.input_size))
+        if len(self.history_["loss"]) != self.n_epochs:
+            raise ValueError(
+                f"cv compares with clones that are fitted for n_epochs={self.n_epochs}, but this detector was "
+                f"trained for {len(self.history_['loss'])} epochs in all. Fit it anew, without warm_start or "
+                "partial_fit, or calibrate on images that it was not trained on."
+            )
+        folds = KFold(cv, shuffle=True, random_state=0) if isinstance(cv, int | np.integer) else check_cv(cv)
         rows = np.arange(len(X))
-        labels = None if defective is None else np.where(defective, -1, 1)
-        scores, peaks = np.full((2, len(rows)), np.nan)
-        with tempfile.TemporaryDirectory() if self.memory is None else nullcontext(self.memory) as memory:
-            for learnt, held_out in folds.split(rows, labels):
+        labels = np.where(defective, -1, 1)
+        splits = [tuple(map(np.asarray, split)) for split in folds.split(rows, labels)]
+        times = np.zeros(len(rows), dtype=np.int64)
+        for learnt, held_out in splits:
+            for row in np.intersect1d(learnt, held_out)[:1]:
+                raise ValueError(f"cv={cv!r} learns from row {row} and holds it out in one split.")
+            times[held_out] += 1
+        for row in np.flatnonzero(times != 1)[:1]:
+            raise ValueError(f"cv={cv!r} holds out row {row} {times[row]} times; each must be held out once.")
+        scores, peaks = np.empty((2, len(rows)))
+        cached = open_cache(self.memory) is not None
+        with nullcontext(self.memory) if cached else tempfile.TemporaryDirectory() as memory:
+            for learnt, held_out in splits:
                 fold: Any = clone(self).set_params(memory=memory, warm_start=False)
-                fold.fit(_safe_indexing(X, learnt), None if labels is None else labels[learnt])
-                scores[held_out], peaks[held_out] = _scores_and_peaks(fold, _safe_indexing(X, held_out))
-        if np.isnan(scores).any():
-            row = int(np.argmax(np.isnan(scores)))
-            raise ValueError(f"cv={cv!r} never holds out row {row}; each must be held out once.")
+                fold.fit(_safe_indexing(X, learnt), labels[learnt])
+                scores[held_out], peaks[held_out] = scores_and_peaks(fold, _safe_indexing(X, held_out))
         return scores, peaks
 
 
-def _scores_and_peaks(detector: CalibrationMixin, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of images, and the highest value of each map."""
-    scored = [
-        (
-            -s.anomaly_score,
-            detector.model_.anomaly_map_generator.peaks([m[None] for m in s.scale_maps]).item(),
-        )
-        for s in detector._score_images(X)
-    ]
-    scores, peaks = np.array(scored, dtype=np.float64).T
-    return scores, peaks
+def scores_and_peaks(detector: Any, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of images, and the highest value of each one's map at the image's own size.
+
+    Parameters
+    ----------
+    detector : CSFlowDetector
+        A fitted detector.
+    X : array-like of images
+        The images.
+
+    Returns
+    -------
+    scores, peaks : ndarray of shape (n,), float64
+        What `score_samples` gives, and the maxima of what `iter_maps` gives.
+
+    Raises
+    ------
+    ValueError
+        Where a map's values are too large for float32.
+    """
+    scores, peaks = [], []
+    for row, scored in enumerate(detector._score_images(X)):
+        scores.append(-scored.anomaly_score)
+        peaks.append(float(fuse_map(detector.model_, scored.scale_maps, scored.size).max()))
+        if not np.isfinite(peaks[-1]):
+            raise ValueError(f"The map of X[{row}] is not finite: its values are too large for float32.")
+    return np.array(scores), np.array(peaks)

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any, ClassVar, Self
 
@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
 from skcsflow._cache import open_cache
 from skcsflow._calibrated import CalibrationMixin
 from skcsflow._device import parameter_dtype, resolve_device
-from skcsflow._features import ImageScores, extract_features, score_features, score_images
+from skcsflow._features import ImageFeatures, ImageScores, extract_features, score_features, score_images
 from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
-from skcsflow._maps import MapsMixin
+from skcsflow._maps import MapsMixin, fuse_map
 from skcsflow._openvino import check_engine
 from skcsflow._persistence import pack_model, place_model, unpack_model
 from skcsflow._storage import gather_features, in_batches
@@ -105,8 +106,9 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Share of the training images that `predict` calls anomalous, in (0, 0.5]. It
         sets `offset_` and, with the highest values of the maps, `map_threshold_`. Fresh
         images are called anomalous more often; see :meth:`calibrate`.
-    map_mode : {"all", "max"}, default="all"
-        How the scales' anomaly maps become one: their product, or the largest scale.
+    map_mode : {"max", "all"}, default="max"
+        How the scales' anomaly maps become one: the largest scale alone, as in the paper,
+        or their product, as in anomalib. The former lies closer on defects.
     map_smoothing : float, default=0.0
         Standard deviation of a Gaussian that maps are smoothed by, in pixels of images of
         `input_size`. The paper has none.
@@ -156,7 +158,7 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         ``decision_function`` is ``score_samples`` less this.
     map_threshold_ : float
         Pixels whose map is above this are anomalous. A share `contamination` of the
-        training images has such pixels.
+        training images has such pixels, at the images' own size.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Sorted scores of the normal images of :meth:`calibrate`. Only after it.
     history_ : dict of str to ndarray of shape (n_epochs,)
@@ -218,7 +220,7 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         weight_decay: float = 1e-5,
         max_grad_norm: float | None = 1.0,
         contamination: float = 0.01,
-        map_mode: str = "all",
+        map_mode: str = "max",
         map_smoothing: float = 0.0,
         map_size: str = "auto",
         image_shape: tuple[int, ...] | None = None,
@@ -302,7 +304,8 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         """Train for one epoch more, at a constant learning rate.
 
         The first call makes the model and whitens features by these images. Each call
-        sets `offset_` by the images that it is given, and adds to `history_`.
+        sets `offset_` and `map_threshold_` by the images that it is given, adds to
+        `history_`, and forgets a calibration.
 
         Parameters
         ----------
@@ -374,15 +377,22 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         )
         cache = open_cache(self.memory)
         folder = None if cache is None else cache.folder
+        sizes: list[tuple[int, int]] = []
+
+        def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
+            for item in items:
+                sizes.append(item.size)
+                yield item.maps
+
         with (
             closing(extract_features(model, images, rows, cache=cache, **computing)) as items,
-            gather_features((item.maps for item in items), len(rows), device, folder) as features,
+            gather_features(maps_of(items), len(rows), device, folder) as features,
         ):
             if self.whiten and not go_on:
                 model.flow.initialize_whitening(in_batches(features))
             trainer.train(model.flow, features)
-            anomaly_scores, peaks = score_features(model, features, **computing)
-        scores = -anomaly_scores
+            scored = score_features(model, features, **computing)
+        scores = -np.array([anomaly_score for anomaly_score, _ in scored])
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
@@ -396,6 +406,7 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
             name: np.concatenate([before.get(name, []), values]) for name, values in trainer.history.items()
         }
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        peaks = [float(fuse_map(model, m, size).max()) for (_, m), size in zip(scored, sizes, strict=True)]
         self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - self.contamination)))
         if hasattr(self, "calibration_scores_"):  # of the model before
             del self.calibration_scores_
@@ -479,7 +490,8 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         -------
         float
             Log-likelihood of the images' features, per dimension (nats), averaged over
-            the images. Comparable between flows, not between backbones or input sizes.
+            the images. Comparable between flows, not between backbones, input
+            sizes or values of `feature_smoothing`.
         """
         log_likelihoods = np.array([s.log_likelihood for s in self._score_images(X)])
         return float(log_likelihoods[normal_rows(y, len(log_likelihoods))].mean())
@@ -539,13 +551,16 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         return CSFlowModel(**self._model_params(size), seed=seed)
 
     def _continued_model(self, size: tuple[int, int]) -> CSFlowModel:
+        self._check_model_params(size)
+        return copy.deepcopy(self.model_)  # the fitted one stays as it is should training fail
+
+    def _check_model_params(self, size: tuple[int, int]) -> None:
         for name, value in self._model_params(size).items():
             if value != self.model_.config[name]:
                 raise ValueError(
                     f"A model that is trained on can't change its {name}: it was "
                     f"{self.model_.config[name]!r}, now it is {value!r}."
                 )
-        return copy.deepcopy(self.model_)  # the fitted one stays as it is should training fail
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -161,8 +161,8 @@ def score_features(
     precision: str,
     n_jobs: int | None,
     engine: str = "torch",
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Anomaly scores of images whose features are at hand, and the highest values of their maps.
+) -> list[tuple[float, list[Tensor]]]:
+    """Anomaly scores of images whose features are at hand, and the scales' maps.
 
     Parameters
     ----------
@@ -175,26 +175,19 @@ def score_features(
 
     Returns
     -------
-    scores : ndarray of shape (n,), float64
-        The same bits as :func:`score_images` gives for the images.
-    peaks : ndarray of shape (n,), float64
-        The highest value of each map at the model's input size.
+    list of tuples (anomaly_score, scale_maps)
+        As in :class:`ImageScores`, the same bits as :func:`score_images` gives for the
+        images.
     """
     device = features[0].device
-
-    def compute(batch: list[Tensor]) -> list[Tensor]:
-        scores, _, *scale_maps = _score(model, batch, precision, engine)
-        return [scores, model.anomaly_map_generator.peaks(scale_maps)]
-
     results = map_items(
         lambda i: [f[i] for f in features],
-        lambda items: apply_to_batch(compute, items, device),
+        lambda items: apply_to_batch(lambda batch: _score(model, batch, precision, engine), items, device),
         len(features[0]),
         device,
         n_jobs,
     )
-    scores, peaks = np.array([(score.item(), peak.item()) for score, peak in results]).T
-    return scores, peaks
+    return [(score.item(), [m.cpu() for m in scale_maps]) for score, _, *scale_maps in results]
 
 
 class _Pending(NamedTuple):

@@ -1,23 +1,26 @@
 """What a detector says of places: anomaly maps, masks and regions."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from numbers import Integral
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from skcsflow._features import ImageScores
 from skcsflow._images import is_row_matrix
 from skcsflow._regions import Region, find_regions
 from skcsflow.nn import CSFlowModel
 
-__all__ = ["MapsMixin"]
+__all__ = ["MapsMixin", "fuse_map"]
 
 
 class MapsMixin(TransformerMixin):
@@ -61,7 +64,8 @@ class MapsMixin(TransformerMixin):
         Returns
         -------
         iterator of ndarrays of shape (H, W), float32
-            The map of each image in turn, at the image's own size.
+            The map of each image in turn, at the image's own size. Threads work ahead of it:
+            close it, or take all of it, for them to end.
 
         Examples
         --------
@@ -100,29 +104,33 @@ class MapsMixin(TransformerMixin):
         ValueError
             Where `path` doesn't end in ``.npy``, `size` is not two positive integers, or
             images differ in size and none is given.
+        FileNotFoundError
+            Where the folder of `path` doesn't exist.
         """
         path = Path(path)
         if path.suffix != ".npy":
             raise ValueError(f"path must end in .npy, got {str(path)!r}.")
-        if size is not None and (len(size) != 2 or not all(int(n) == n and n >= 1 for n in size)):
+        is_pair = isinstance(size, Sequence) and len(size) == 2
+        if size is not None and not (is_pair and all(isinstance(n, Integral) and n >= 1 for n in size)):
             raise ValueError(f"size must be None or two positive integers (H, W), got {size!r}.")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"No such folder, for path: {str(path.parent)!r}.")
         images = iter(self._score_images(X))
         first = next(images)
         height, width = first.size if size is None else map(int, size)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(X), height, width)}
+        unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
         try:
-            file = np.lib.format.open_memmap(
-                unfinished, mode="w+", dtype=np.float32, shape=(len(X), height, width)
-            )
-            for i, scored in enumerate(chain([first], images)):
-                if size is None and scored.size != first.size:
-                    raise ValueError(
-                        f"X[{i}] has {scored.size[0]} x {scored.size[1]} pixels, but X[0] {height} x {width}. "
-                        "Maps of images that differ need a size in common: give one."
-                    )
-                file[i] = self._map_of(scored, (height, width))
-            file.flush()
-            del file  # Windows moves no file that is mapped
+            # Written, not mapped: a disk that is full is an error then, and not the end of the process.
+            with unfinished.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for i, scored in enumerate(chain([first], images)):
+                    if size is None and scored.size != first.size:
+                        raise ValueError(
+                            f"X[{i}] has {scored.size[0]} x {scored.size[1]} pixels, but X[0] {height} x {width}. "
+                            "Maps of images that differ need a size in common: give one."
+                        )
+                    file.write(self._map_of(scored, (height, width)).astype("<f4", copy=False).tobytes())
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -140,7 +148,8 @@ class MapsMixin(TransformerMixin):
         -------
         ndarray of bool, or of object
             True where the map is above `map_threshold_`. Of the shape that
-            :meth:`transform` gives.
+            :meth:`transform` gives: at `input_size` where images differ in size, unless
+            ``map_size="image"``.
         """
         threshold = self._checked_map_threshold()
         maps = self._compute_maps(X)
@@ -164,8 +173,8 @@ class MapsMixin(TransformerMixin):
         Returns
         -------
         list of lists of Region
-            The regions of each image where its map is above `map_threshold_`, in pixels
-            of the image; box, area and peak of each, the highest peak first. See
+            The regions of each image where its map, at the image's own size, is above
+            `map_threshold_`; box, area and peak of each, the highest peak first. See
             :func:`~skcsflow.find_regions`.
         """
         threshold = self._checked_map_threshold()
@@ -209,14 +218,33 @@ class MapsMixin(TransformerMixin):
         return maps
 
     def _map_of(self, scored: ImageScores, size: tuple[int, ...]) -> NDArray[np.float32]:
-        generator = self.model_.anomaly_map_generator
-        fused = generator.fuse([m[None, None] for m in scored.scale_maps], size)
-        return fused[0, 0].numpy().astype(np.float32, copy=False)
+        return fuse_map(self.model_, scored.scale_maps, size)
 
-    def _checked_map_threshold(self) -> float:
+    def _checked_map_threshold(self) -> "np.float64":
         check_is_fitted(self)
         if not hasattr(self, "map_threshold_"):
             raise NotFittedError(
                 "This detector was fitted before there was a map_threshold_. Call calibrate, or fit again."
             )
-        return self.map_threshold_
+        return np.float64(self.map_threshold_)  # NumPy would round a float to the maps' float32
+
+
+def fuse_map(model: CSFlowModel, scale_maps: Sequence[Tensor], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Make one map of an image's maps at all scales.
+
+    Parameters
+    ----------
+    model : CSFlowModel
+        The model.
+    scale_maps : sequence of Tensors of shape (H_s, W_s)
+        Maps of the scales, on the CPU.
+    size : tuple of int (H, W)
+        Size of the map to make.
+
+    Returns
+    -------
+    ndarray of shape (H, W), float32
+        The map.
+    """
+    fused = model.anomaly_map_generator.fuse([m[None, None] for m in scale_maps], size)
+    return fused[0, 0].numpy().astype(np.float32, copy=False)

@@ -66,7 +66,8 @@ Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
         raise ValueError(f"anomaly_map must have shape (H, W), got shape {values.shape}.")
     if not isinstance(min_area, Integral) or min_area < 1:
         raise ValueError(f"min_area must be an int of at least 1, got {min_area!r}.")
-    labels, n_regions = ndimage.label(values > threshold, structure=np.ones((3, 3)))
+    # As float64, or NumPy would round it to the map's float32.
+    labels, n_regions = ndimage.label(values > np.float64(threshold), structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=n_regions + 1)
     regions = []
     for i, box in enumerate(ndimage.find_objects(labels), start=1):

@@ -147,6 +147,10 @@ def test_thresholds_lie_between_scores_also_where_floats_are_dense():
         (lambda: optimal_threshold([1, -1], [1, 2]), "either criterion or recall, got None and None"),
         (lambda: optimal_threshold([1, -1], [1, 2], criterion="f1", recall=1), "got 'f1' and 1"),
         (lambda: optimal_threshold([1, -1], [1, 2], criterion="f2"), "'f1' or 'youden', got 'f2'"),
+        (
+            lambda: optimal_threshold([1, -1], [1, 2], recall=True),
+            "recall must be above 0 and at most 1, got True",
+        ),
         (lambda: optimal_threshold([1, -1], [1, 2], recall=1.5), "recall must be above 0 and at most 1"),
         (lambda: optimal_threshold([1, 1], [1, 2], recall=1), "y labels no defect"),
         (lambda: optimal_threshold([-1, -1], [1, 2], criterion="f1"), "y labels no normal image"),
@@ -183,8 +187,7 @@ def test_calibrate_sets_offset_map_threshold_and_scores(fitted, images):
     scores = fitted.score_samples(X)
     assert fitted.offset_ == conformal_threshold(scores, 0.1) != before
     peaks = fitted.transform(X).max(axis=(1, 2))
-    # Maps of 64 pixels at an input_size of 64: the same values.
-    assert fitted.map_threshold_ == pytest.approx(-conformal_threshold(-peaks, 0.1), rel=1e-6)
+    assert fitted.map_threshold_ == -conformal_threshold(-peaks, 0.1)
     np.testing.assert_array_equal(fitted.calibration_scores_, np.sort(scores))
     assert fitted.model_ is model
     # floor(.1 * 41) = 4, and what is below the fourth-lowest are three.
@@ -214,9 +217,10 @@ def test_calibrate_by_labels(fitted, images, how):
     fitted.calibrate(X, y, **how)
     assert fitted.offset_ == optimal_threshold(y, fitted.score_samples(X), **how)
     peaks = fitted.transform(X).max(axis=(1, 2)).astype(np.float64)
-    assert fitted.map_threshold_ == pytest.approx(-optimal_threshold(y, -peaks, **how), rel=1e-6)
+    assert fitted.map_threshold_ == -optimal_threshold(y, -peaks, **how)
     if "recall" in how:
         assert np.mean(fitted.predict(X[y == -1]) == -1) >= 0.8
+        assert np.mean(fitted.predict_masks(X[y == -1]).any(axis=(1, 2))) >= 0.8
 
 
 def test_p_values_are_those_of_the_calibration(fitted, images):
@@ -251,7 +255,12 @@ def test_a_new_fit_forgets_the_calibration_and_a_file_keeps_it(fitted, images, t
         ({"y": -np.ones(40), "fpr": 0.1}, "y labels every row a defect"),
         ({"y": np.ones(39), "fpr": 0.1}, "X has 40 images, but y has 39 labels"),
         ({"y": np.arange(40), "fpr": 0.1}, r"\+1/-1"),
-        ({"fpr": 0.1, "cv": ShuffleSplit(1, random_state=0)}, "never holds out row"),
+        ({"fpr": 0.1, "cv": ShuffleSplit(1, random_state=0)}, "holds out row .* 0 times"),
+        (
+            {"fpr": 0.1, "cv": ShuffleSplit(30, random_state=0)},
+            "holds out row .* times; each must be held out",
+        ),
+        ({"fpr": 0.1, "cv": [(np.arange(40), np.arange(40))]}, "learns from row 0 and holds it out"),
     ],
 )
 def test_a_calibration_that_fails_leaves_the_thresholds(fitted, images, how, message):
@@ -260,6 +269,33 @@ def test_a_calibration_that_fails_leaves_the_thresholds(fitted, images, how, mes
         fitted.calibrate(images.images[20:60], **how)
     assert (fitted.offset_, fitted.map_threshold_) == before
     assert not hasattr(fitted, "calibration_scores_")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"fpr": 0.001}, {"y": np.ones(40), "recall": 0.5}, {"y": np.r_[-1, np.ones(39)], "criterion": "f2"}],
+)
+def test_what_cannot_be_is_an_error_before_any_work(fitted, images, how):
+    paths = np.array(["nowhere.png"] * 40, dtype=object)  # that can't be read
+    with pytest.raises(ValueError, match=r"999 images|999 normal images|no defect|'f2'"):
+        fitted.calibrate(paths, **how)
+
+
+def test_cross_fitting_needs_a_detector_that_one_fit_made(fitted, images):
+    X = images.images[:20]
+    fitted.partial_fit(X)
+    with pytest.raises(ValueError, match="n_epochs=2, but this detector was trained for 3 epochs"):
+        fitted.calibrate(X, fpr=0.2, cv=2)
+    fitted.fit(X).set_params(clamp=1.0)
+    with pytest.raises(ValueError, match="can't change its clamp"):
+        fitted.calibrate(X, fpr=0.2, cv=2)
+
+
+def test_cross_fitting_takes_splits_as_they_are(fitted, images):
+    X = images.images[:20]
+    by_list = clone(fitted).fit(X).calibrate(X, fpr=0.2, cv=list(KFold(2).split(X)))
+    by_splitter = fitted.calibrate(X, fpr=0.2, cv=KFold(2))
+    np.testing.assert_array_equal(by_list.calibration_scores_, by_splitter.calibration_scores_)
 
 
 def test_an_unfitted_detector_cannot_be_calibrated(images, tiny_params):

@@ -54,7 +54,7 @@ def conformal_threshold(scores: ArrayLike, fpr: float) -> float:
     values = _check_scores(scores, "scores")
     check_rate("fpr", fpr)
     n = len(values)
-    k = math.floor(round(fpr * (n + 1), 9))  # 0.29 * 100 is a bit less than 29
+    k = min(math.floor(round(fpr * (n + 1), 9)), n)  # 0.29 * 100 is a bit less than 29
     if k < 1:
         raise ValueError(
             f"fpr={fpr!r} can be promised from {math.ceil(round(1 / fpr, 9)) - 1} normal images on, got {n}. "
@@ -181,7 +181,7 @@ def optimal_threshold(
 
 def check_rate(name: str, value: Any, *, may_be_one: bool = False) -> None:
     """Check that a parameter is a share."""
-    is_number = isinstance(value, int | float | np.integer | np.floating)
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if is_number and (0 < value < 1 or (may_be_one and value == 1)):
         return
     raise ValueError(f"{name} must be above 0 and {'at most' if may_be_one else 'below'} 1, got {value!r}.")

@@ -39,8 +39,8 @@ def pixel_roc_auc_score(
         Weights of the images: one of weight 2 counts as if it were there twice, one of weight 0 is left out.
     n_bins : int, default=None
         None: exact. All values are held in memory once more. An int: values are counted in at most so many
-        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` differs
-        from the exact result by less than 1e-4.
+        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` usually
+        differs from the exact result by less than 1e-4.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def pixel_average_precision_score(
         Weights of the images: one of weight 2 counts as if it were there twice, one of weight 0 is left out.
     n_bins : int, default=None
         None: exact. All values are held in memory once more. An int: values are counted in at most so many
-        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` differs
-        from the exact result by less than 1e-4.
+        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` usually
+        differs from the exact result by less than 1e-4.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def pixel_f1_max(
     n_bins : int, default=None
         None: exact. All values are held in memory once more. An int: values are counted in at most so many
         bins, image by image, so that memory doesn't grow with the number of pixels. The score is then that
-        of the best threshold among the bins' edges, at most the exact one; with ``2**16`` they differ by
+        of the best threshold among the bins' edges, at most the exact one; with ``2**16`` they usually differ by
         less than 1e-4.
     return_threshold : bool, default=False
         Whether to return the threshold too.
@@ -228,8 +228,8 @@ def pro_auc_score(
         if it were there twice, one of weight 0 is left out.
     n_bins : int, default=None
         None: exact. All values are held in memory once more. An int: values are counted in at most so many
-        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` differs
-        from the exact result by less than 1e-4.
+        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` usually
+        differs from the exact result by less than 1e-4.
 
     Returns
     -------

@@ -45,7 +45,7 @@ class AnomalyMapGenerator(nn.Module):
     Raises
     ------
     ValueError
-        Where `mode` is none of the modes, or `smoothing` is negative.
+        Where `mode` is none of the modes, or `smoothing` is negative or not finite.
 
     Examples
     --------
@@ -74,8 +74,8 @@ class AnomalyMapGenerator(nn.Module):
         except ValueError:
             choices = " or ".join(repr(str(choice)) for choice in AnomalyMapMode)
             raise ValueError(f"mode must be {choices}, got {mode!r}.") from None
-        if not smoothing >= 0:
-            raise ValueError(f"smoothing must be 0 or more, got {smoothing!r}.")
+        if not 0 <= smoothing < math.inf:
+            raise ValueError(f"smoothing must be 0 or more, and finite, got {smoothing!r}.")
         self.smoothing = float(smoothing)
         if self.smoothing:
             # As products with matrices: a convolution of one channel has no fast kernel on the CPU.
@@ -138,21 +138,6 @@ class AnomalyMapGenerator(nn.Module):
         chosen = scale_maps if self.mode is AnomalyMapMode.ALL else scale_maps[:1]
         return torch.stack([_upsample(m, size) for m in chosen]).prod(dim=0)
 
-    def peaks(self, scale_maps: Sequence[Tensor]) -> Tensor:
-        """Find the highest value of each map at the size of `input_dims`.
-
-        Parameters
-        ----------
-        scale_maps : sequence of Tensors of shape (B, H_i, W_i)
-            What :meth:`scale_maps` gives, without the axis of length 1.
-
-        Returns
-        -------
-        Tensor of shape (B,)
-            The maxima.
-        """
-        return self.fuse([m[:, None] for m in scale_maps], self.input_dims[1:]).amax(dim=(1, 2, 3))
-
 
 def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
@@ -162,7 +147,7 @@ def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 def _gaussian(n: int, sigma: float) -> Tensor:
     """Matrix of shape (n, n) that filters columns by a Gaussian, up to 4 sigma; the ends are repeated."""
-    radius = math.ceil(4 * sigma)
+    radius = min(math.ceil(4 * sigma), 8 * n)  # of what lies so far out, all is the end
     offsets = torch.arange(-radius, radius + 1)
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
     positions = (torch.arange(n)[:, None] + offsets).clamp(0, n - 1)

@@ -6,12 +6,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
     check_kinds,
     check_length,
     check_scores,
     fitted_attribute,
-    is_defect,
     require_matplotlib,
 )
 from skcsflow.plotting._images import read_images, read_maps, read_masks, resize_map
@@ -348,6 +348,7 @@ class AnomalyMapDisplay:
             panels[0].set_title(
                 texts[i],
                 fontsize=size,
+                y=1.0,  # spares matplotlib looking for what else is there
                 pad=4,
                 linespacing=1.15,
                 color=_WRONG_COLOUR if self._is_wrong(i) else "black",

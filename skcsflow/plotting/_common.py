@@ -14,7 +14,6 @@ __all__ = [
     "check_scores",
     "defect_style",
     "fitted_attribute",
-    "is_defect",
     "kinds_of_defect",
     "require_matplotlib",
     "single_axes",
@@ -96,44 +95,6 @@ def check_scores(scores: ArrayLike, name: str = "scores") -> NDArray[np.float64]
     for row in np.flatnonzero(~np.isfinite(values)):
         raise ValueError(f"{name} must be finite, got {values[row]} at row {row}.")
     return values
-
-
-def is_defect(y: ArrayLike, name: str = "y") -> NDArray[np.bool_]:
-    """Tell which rows are defects by their labels.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        +1 and -1 (-1 is a defect), 0 and 1 (1 is a defect), or booleans (True is a defect). Nothing
-        but the number 1 is read as +1, all normal.
-    name : str, default="y"
-        What messages call them.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-        True where the row is a defect.
-
-    Raises
-    ------
-    ValueError
-        Where they are anything else.
-    """
-    labels = np.asarray(y)
-    if labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"{name} must have shape (n,), with n of at least 1, got shape {labels.shape}.")
-    if labels.dtype == bool:
-        return labels.copy()
-    for row, label in enumerate(labels.tolist()):
-        if label not in (-1, 0, 1):
-            raise ValueError(
-                f"{name} must hold +1/-1 (-1 for a defect), 0/1 (1 for a defect) or booleans (True for a defect), "
-                f"got {label!r} at row {row}."
-            )
-    distinct = set(labels.tolist())
-    if distinct >= {-1, 0}:
-        raise ValueError(f"{name} must hold +1/-1 or 0/1, got both -1 and 0.")
-    return labels == (1 if 0 in distinct else -1)
 
 
 def check_kinds(kinds: ArrayLike | None, n: int, of: str = "y") -> list[str] | None:

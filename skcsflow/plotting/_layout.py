@@ -1,5 +1,6 @@
 """Where the panels of a display of images go, in inches, so that no text can overlap another."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
@@ -153,10 +154,8 @@ def fit_text(titles: Sequence[Sequence[str]], width: float, size: float) -> tupl
 def _cut(line: str, room: float, size: float) -> str:
     if _text_width(line, size) <= room:
         return line
-    kept = len(line)
-    while kept > 1 and _text_width(line[:kept] + "…", size) > room:
-        kept -= 1
-    return line[:kept].rstrip() + "…"
+    kept = bisect_right(range(1, len(line)), room, key=lambda n: _text_width(line[:n] + "…", size))
+    return line[: max(1, kept)].rstrip() + "…"
 
 
 def _text_width(text: str, size: float) -> float:

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import RocCurveDisplay
 
+from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
     check_kinds,
     check_length,
     check_scores,
     defect_style,
-    is_defect,
     kinds_of_defect,
     require_matplotlib,
     single_axes,

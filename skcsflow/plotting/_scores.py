@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
     NORMAL_COLOUR,
     check_kinds,
@@ -13,7 +14,6 @@ from skcsflow.plotting._common import (
     check_scores,
     defect_style,
     fitted_attribute,
-    is_defect,
     kinds_of_defect,
     require_matplotlib,
     single_axes,
