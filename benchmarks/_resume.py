@@ -17,9 +17,9 @@ Results = dict[Key, dict[str, Any]]
 Prepared = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
 
 
-def source_digest() -> str:
-    """Digest of the package's source: its version stays the same while it is worked on."""
-    root = Path(skcsflow.__file__).parent
+def source_digest(room: str = ".") -> str:
+    """Digest of the package's source, or of one folder of it: its version stays the same while it is worked on."""
+    root = Path(skcsflow.__file__).parent / room
     digest = blake2b(digest_size=16)
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
