@@ -488,6 +488,7 @@ def _logged(folder, i):
         return entry(i)
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_compute_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     start = context.Event()
@@ -549,7 +550,8 @@ def test_a_damaged_entry_is_computed_again(grey_images, tmp_path, log):
 # Searches
 
 
-@pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [None, 2])
 def test_a_search_extracts_each_image_once_and_scores_the_same_bits(log, grey_images, tmp_path, n_jobs):
     grid = {"n_coupling_blocks": [1, 2], "clamp": [2.0, 3.0], "cross_conv_hidden_channels": [4, 8]}
     params = {**TINY, "n_epochs": 1}

@@ -261,6 +261,7 @@ def test_feature_union_joins_maps_of_two_detectors(detector, labelled):
 # Cross-validation
 
 
+@pytest.mark.slow
 def test_cross_validation_functions_take_the_detector(detector, labelled):
     X, y = labelled
     splitter = OneClassKFold(3)
@@ -332,7 +333,7 @@ def test_set_params_after_fit_waits_for_the_next_fit(labelled, changes):
 # Searches
 
 
-@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_grid_search_over_flow_backbone_and_input_size(detector, labelled, tmp_path, n_jobs):
     X, y = labelled
     grid = {"backbone": ["test_efficientnet", "test_resnet"], "input_size": [32, 64], "clamp": [2.0]}
