@@ -28,7 +28,7 @@ autodoc_default_options = {
     "inherited-members": "TransformerMixin, OutlierMixin, BaseEstimator, BaseCrossValidator, Module, tuple, str, Enum",
     "member-order": "bysource",
     # scikit-learn writes these methods, and refers to its own pages in them.
-    "exclude-members": "set_split_request",
+    "exclude-members": "set_split_request, set_output, get_metadata_routing",
 }
 autodoc_typehints = "none"  # the docstrings say more
 numpydoc_show_class_members = False
