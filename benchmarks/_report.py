@@ -56,5 +56,5 @@ def write(name: str, results: dict[str, Any]) -> None:
     """Write a benchmark's results, with its environment, to ``benchmarks/results/<name>.json``."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"environment": environment(), **results}, indent=2) + "\n")
+    path.write_text(json.dumps({"environment": environment(), **results}, indent=2, allow_nan=False) + "\n")
     print(f"wrote {path.relative_to(Path(__file__).parent.parent)}")

@@ -103,13 +103,14 @@ def main() -> None:
     for way, what, rate in sorted(found):
         # Of each seed the mean over calibrations, which is what the promise is about, and their spread.
         values = np.array(found[way, what, rate])
+        of_seeds = values[..., 0].mean(axis=1)
         result: dict[str, Any] = {
             "threshold": way,
             "of": what,
             "wanted": rate,
             "obtained": float(values[..., 0].mean()),
-            "sd of mean": float(values[..., 0].mean(axis=1).std(ddof=1) / np.sqrt(len(values))),
-            "sd": float(values[..., 0].std()),
+            "sd of mean": float(of_seeds.std(ddof=1) / np.sqrt(len(of_seeds))) if len(of_seeds) > 1 else None,
+            "sd": float(values[..., 0].std()) if values[..., 0].size > 1 else None,
             "power": float(values[..., 1].mean()),
             "n_seeds": len(values),
         }
