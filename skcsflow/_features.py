@@ -15,6 +15,7 @@ from skcsflow._batches import apply_to_batch, map_items
 from skcsflow._cache import CachedFeatures, FeatureCache
 from skcsflow._device import autocast
 from skcsflow._openvino import run_openvino
+from skcsflow._packed import packed
 from skcsflow._storage import FeatureMaps
 from skcsflow.nn import CSFlowModel, anomaly_score
 
@@ -285,7 +286,8 @@ class _Extractor:
             return run_openvino(self.model.feature_extractor, batch, self.precision)
         (images,) = batch
         with autocast(images.device, self.precision):
-            features = self.model.feature_extractor(images.contiguous(memory_format=torch.channels_last))
+            extractor = packed(self.model.feature_extractor, self.precision)
+            features = extractor(images.contiguous(memory_format=torch.channels_last))
         return [f.to(images.dtype).contiguous() for f in features]
 
 
@@ -310,5 +312,5 @@ def _latent(model: CSFlowModel, features: Sequence[Tensor], precision: str) -> t
     # are chosen by strides, and kept features must give the same bits as fresh ones.
     features = [f.clone(memory_format=torch.channels_last) for f in features]
     with autocast(features[0].device, precision):
-        z, log_det = model.flow(features)
+        z, log_det = packed(model.flow, precision)(features)
     return z, log_det

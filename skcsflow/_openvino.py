@@ -3,13 +3,12 @@
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import joblib
 import torch
 from torch import Tensor, nn
 
+from skcsflow._weights_cache import WeightsCache
 from skcsflow.nn import CrossScaleFlow
 
 __all__ = ["check_engine", "run_openvino"]
@@ -73,15 +72,7 @@ def run_openvino(network: nn.Module, inputs: Sequence[Tensor], precision: str) -
         What it returns.
     """
     key = precision, tuple(t.shape for t in inputs)
-    weights = sum(t._version for t in [*network.parameters(), *network.buffers()])
-    with _COMPILING:
-        compiled_for, of_network = _COMPILED.get(network, (None, {}))
-        if compiled_for != weights:
-            of_network = {}
-            _COMPILED[network] = weights, of_network
-        if key not in of_network:
-            of_network[key] = _Compiled(network, inputs, precision)
-        compiled = of_network[key]
+    compiled = _COMPILED.get_or_make(network, key, lambda: _Compiled(network, inputs, precision))
     return compiled.run(inputs)
 
 
@@ -135,6 +126,4 @@ class _Flat(nn.Module):
         return list(self.network(*inputs))
 
 
-_COMPILED: "WeakKeyDictionary[nn.Module, tuple[int, dict[Any, _Compiled]]]" = WeakKeyDictionary()
-"""Of each network, which state of its weights was compiled, and for which precisions and shapes."""
-_COMPILING = threading.Lock()
+_COMPILED: WeightsCache[_Compiled] = WeightsCache()

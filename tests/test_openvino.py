@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from skcsflow import CSFlowDetector, feature_cache_info
 from skcsflow._detector import _resolve_device
-from skcsflow._openvino import _COMPILED, run_openvino
+from skcsflow._openvino import run_openvino
 from skcsflow.nn import CSFlowModel
 
 pytest.importorskip("openvino")
@@ -113,17 +113,6 @@ def test_auto_is_the_cpu_also_where_there_is_a_gpu(detector, grey_images, monkey
     np.testing.assert_array_equal(loaded.score_samples(grey_images), detector.score_samples(grey_images))
     with pytest.raises(ValueError, match=r"engine='openvino' computes on the CPU"):
         CSFlowDetector(**{**OPENVINO, "device": "cuda"}).fit(grey_images)
-
-
-def test_weights_that_change_leave_nothing_compiled_behind():
-    network = CSFlowModel((64, 64), 8, backbone="test_efficientnet", weights=None).eval().feature_extractor
-    for size in (64, 96):
-        run_openvino(network, [torch.zeros(1, 3, size, size)], "float32")
-    assert len(_COMPILED[network][1]) == 2
-    with torch.no_grad():
-        network.mean.add_(0.1)
-    run_openvino(network, [torch.zeros(1, 3, 64, 64)], "float32")
-    assert len(_COMPILED[network][1]) == 1
 
 
 def test_double_precision_is_refused_with_its_name(grey_images):
