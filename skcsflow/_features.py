@@ -137,14 +137,11 @@ def score_images(
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
     extractor = _Extractor(model, images, precision, engine, cache)
+    score = _Scorer(model, precision, engine)
 
     def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
         features = extractor.finish(pending)
-        scored = apply_to_batch(
-            lambda batch: _score(model, batch, precision, engine),
-            [f.maps for f in features],
-            extractor.device,
-        )
+        scored = apply_to_batch(score, [f.maps for f in features], extractor.device)
         return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
     results = map_items(extractor.prepare, compute, len(images), extractor.device, n_jobs)
@@ -181,9 +178,10 @@ def score_features(
         images.
     """
     device = features[0].device
+    score = _Scorer(model, precision, engine)
     results = map_items(
         lambda i: [f[i] for f in features],
-        lambda items: apply_to_batch(lambda batch: _score(model, batch, precision, engine), items, device),
+        lambda items: apply_to_batch(score, items, device),
         len(features[0]),
         device,
         n_jobs,
@@ -215,6 +213,7 @@ class _Extractor:
         self.input_size = model.anomaly_map_generator.input_dims[1:]
         self.dtype = model.feature_extractor.mean.dtype
         self.device = model.feature_extractor.mean.device
+        self.packed_extractor = packed(model.feature_extractor, precision) if engine == "torch" else None
         self.context = b"" if cache is None else self._context()
 
     def _context(self) -> bytes:
@@ -282,12 +281,11 @@ class _Extractor:
         return extracted
 
     def _run(self, batch: list[Tensor]) -> list[Tensor]:
-        if self.engine == "openvino":
+        if self.packed_extractor is None:
             return run_openvino(self.model.feature_extractor, batch, self.precision)
         (images,) = batch
         with autocast(images.device, self.precision):
-            extractor = packed(self.model.feature_extractor, self.precision)
-            features = extractor(images.contiguous(memory_format=torch.channels_last))
+            features = self.packed_extractor(images.contiguous(memory_format=torch.channels_last))
         return [f.to(images.dtype).contiguous() for f in features]
 
 
@@ -296,21 +294,30 @@ def _tensors(entry: CachedFeatures) -> list[Tensor]:
     return [torch.from_numpy(m if m.flags.writeable else m.copy()) for m in entry.maps]
 
 
-def _score(model: CSFlowModel, features: Sequence[Tensor], precision: str, engine: str) -> list[Tensor]:
-    if engine == "openvino":
-        *z, log_det = run_openvino(model.flow, features, precision)
-    else:
-        z, log_det = _latent(model, features, precision)
-    scores = anomaly_score(z)
-    n_dims = sum(m[0].numel() for m in z)
-    log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2
-    return [scores, log_likelihoods, *(m[:, 0] for m in model.anomaly_map_generator.scale_maps(z))]
+class _Scorer:
+    """Computes scores and maps of a batch of features."""
 
+    def __init__(self, model: CSFlowModel, precision: str, engine: str) -> None:
+        self.precision = precision
+        self.engine = engine
+        self.flow = model.flow
+        self.packed_flow = packed(model.flow, precision) if engine == "torch" else None
+        self.scale_maps = model.anomaly_map_generator.scale_maps
 
-def _latent(model: CSFlowModel, features: Sequence[Tensor], precision: str) -> tuple[list[Tensor], Tensor]:
-    # A clone has the strides of its memory format even where an axis is 1 long. Kernels
-    # are chosen by strides, and kept features must give the same bits as fresh ones.
-    features = [f.clone(memory_format=torch.channels_last) for f in features]
-    with autocast(features[0].device, precision):
-        z, log_det = packed(model.flow, precision)(features)
-    return z, log_det
+    def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
+        z, log_det = self._latent(features)
+        scores = anomaly_score(z)
+        n_dims = sum(m[0].numel() for m in z)
+        log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2
+        return [scores, log_likelihoods, *(m[:, 0] for m in self.scale_maps(z))]
+
+    def _latent(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        if self.packed_flow is None:
+            *z, log_det = run_openvino(self.flow, features, self.precision)
+            return z, log_det
+        # A clone has the strides of its memory format even where an axis is 1 long. Kernels
+        # are chosen by strides, and kept features must give the same bits as fresh ones.
+        features = [f.clone(memory_format=torch.channels_last) for f in features]
+        with autocast(features[0].device, self.precision):
+            z, log_det = self.packed_flow(features)
+        return z, log_det
