@@ -137,11 +137,11 @@ def score_images(
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
     extractor = _Extractor(model, images, precision, engine, cache)
-    score = _Scorer(model, precision, engine)
+    scorer = _Scorer(model, precision, engine)
 
     def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
         features = extractor.finish(pending)
-        scored = apply_to_batch(score, [f.maps for f in features], extractor.device)
+        scored = apply_to_batch(scorer, [f.maps for f in features], extractor.device)
         return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
     results = map_items(extractor.prepare, compute, len(images), extractor.device, n_jobs)
@@ -178,10 +178,10 @@ def score_features(
         images.
     """
     device = features[0].device
-    score = _Scorer(model, precision, engine)
+    scorer = _Scorer(model, precision, engine)
     results = map_items(
         lambda i: [f[i] for f in features],
-        lambda items: apply_to_batch(score, items, device),
+        lambda items: apply_to_batch(scorer, items, device),
         len(features[0]),
         device,
         n_jobs,
@@ -233,6 +233,7 @@ class _Extractor:
             device,
             torch.get_float32_matmul_precision(),
             self.engine,
+            "packed",  # with weights that are packed; features that were kept before had other last digits
             [version(package) for package in packages],
         )
         return repr(parts).encode()

@@ -6,13 +6,11 @@ are for their scores not to depend on each other, pay it each time, and in a wid
 takes longer than the products do.
 """
 
-import copy
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from skcsflow._weights_cache import WeightsCache
+from skcsflow.nn._coupling import SubnetConv2d
 
 __all__ = ["packed"]
 
@@ -31,75 +29,85 @@ def packed(network: nn.Module, precision: str) -> nn.Module:
     -------
     nn.Module
         A copy that shares all but the convolutions' weights, which are there twice
-        then. Made when a network is first seen, and again when its weights have changed.
-        Only for use without gradients.
+        then. Made when a network is first seen, and again when its weights have changed
+        in a way that torch can tell: not through ``parameter.data``. Only for use
+        without gradients.
     """
-    if precision == "float64":
+    if precision == "float64" or (precision == "float32" and not _packs_float32(network)):
         return network
     return _PACKED.get_or_make(network, precision, lambda: _copy(network, precision))
 
 
+def _packs_float32(network: nn.Module) -> bool:
+    return any(type(m) in _PLAIN and _can_pack(m) for m in network.modules())
+
+
 def _copy(module: nn.Module, precision: str) -> nn.Module:
-    if isinstance(module, nn.Conv2d):
-        weight, bias = module.weight.detach(), module.bias
-        if precision == "bfloat16":
-            weight = weight.to(torch.bfloat16)
-            bias = None if bias is None else bias.detach().to(torch.bfloat16)
-        if _can_pack(module, weight):
-            return _PackedConv2d(module, weight, bias)
-        if precision == "float32":
+    if "forward" in vars(module):  # bound to the module itself: a copy would run the original's parts
+        return module
+    clone: nn.Module = object.__new__(type(module))
+    vars(clone).update(vars(module))
+    if type(module) in _PLAIN:
+        assert isinstance(module, nn.Conv2d)
+        if module._forward_hooks or module._forward_pre_hooks:  # they may make the weights
             return module
-        conv = copy.copy(module)
-        conv._parameters = {
-            "weight": nn.Parameter(weight, requires_grad=False),
-            "bias": None if bias is None else nn.Parameter(bias, requires_grad=False),
-        }
-        return conv
-    clone = copy.copy(module)
+        if precision == "bfloat16":
+            clone._parameters = {
+                name: p if p is None else nn.Parameter(p.detach().bfloat16(), requires_grad=False)
+                for name, p in module._parameters.items()
+            }
+        if _can_pack(clone):
+            clone.__class__ = _PackedConv2d
+            clone._packed = {}  # type: ignore[assignment]
+        return clone
     clone._modules = {name: child and _copy(child, precision) for name, child in module._modules.items()}
     return clone
 
 
-def _can_pack(conv: nn.Conv2d, weight: Tensor) -> bool:
+def _can_pack(conv: nn.Module) -> bool:
     """Whether oneDNN's own operators, which torch's compiler uses, can do it, and faster."""
+    assert isinstance(conv, nn.Conv2d)
+    weight = conv.weight
     return (
         weight.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
         and torch.backends.cpu.get_cpu_capability().startswith("AVX")
-        and (weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        and (
+            weight.dtype == torch.float32
+            or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        )
         # A kernel of one position is a matrix product, which needs no order of its own.
         and conv.groups == 1
         and max(conv.kernel_size) > 1
-        # Not a subclass that does something else beside, such as timm's padding by the input's size.
-        and type(conv)._conv_forward is nn.Conv2d._conv_forward
-        and type(conv).forward.__module__.split(".")[0] in ("torch", "skcsflow")
         and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str)
     )
 
 
-class _PackedConv2d(nn.Module):
+class _PackedConv2d(nn.Conv2d):
     """A convolution with packed weights. How they are packed depends on the size of the maps."""
 
-    def __init__(self, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self._weight, self._bias = weight, bias
-        self._arguments = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self._packed: dict[torch.Size, Tensor] = {}
+    _packed: dict[torch.Size, Tensor]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self._weight.dtype)
+        """Convolve."""
+        padding = [int(p) for p in self.padding]
+        arguments = (padding, list(self.stride), list(self.dilation), self.groups)
+        x = x.to(self.weight.dtype)
         weight = self._packed.get(x.shape)
         if weight is None:
+            reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            if any(n + 2 * p < r for n, p, r in zip(x.shape[2:], padding, reach, strict=True)):
+                return super().forward(x)  # which says what is wrong
             # Threads that come here together pack the same, and keep one of it.
-            weight = torch.ops.mkldnn._reorder_convolution_weight(
-                self._weight, *self._arguments, list(x.shape)
-            )
+            weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *arguments, list(x.shape))
             self._packed[x.shape] = weight
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, weight, self._bias, *self._arguments, "none", [], ""
-        )
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *arguments, "none", [], "")
         return y
 
 
-_PACKED: WeightsCache[Any] = WeightsCache()
+_PLAIN = (nn.Conv2d, SubnetConv2d)
+"""Not classes of others that derive from them, which do something beside."""
+
+_PACKED: WeightsCache[nn.Module] = WeightsCache()

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -19,7 +19,7 @@ class WeightsCache(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._of_network: WeakKeyDictionary[nn.Module, tuple[Any, dict[Hashable, T]]] = WeakKeyDictionary()
+        self._of_network: WeakKeyDictionary[nn.Module, tuple[_State, dict[Hashable, T]]] = WeakKeyDictionary()
         self._making = threading.Lock()
 
     def get_or_make(self, network: nn.Module, key: Hashable, make: Callable[[], T]) -> T:
@@ -39,12 +39,23 @@ class WeightsCache(Generic[T]):
         object
             What `make` returned, now or before.
         """
-        weights = [(t.data_ptr(), t._version) for t in [*network.parameters(), *network.buffers()]]
+        state = _State(network)
         with self._making:
             made_for, made = self._of_network.get(network, (None, {}))
-            if made_for != weights:
+            if made_for is None or made_for.versions != state.versions:
                 made = {}
-                self._of_network[network] = weights, made
+                self._of_network[network] = state, made
             if key not in made:
                 made[key] = make()
             return made[key]
+
+
+class _State:
+    """Which weights a network has, and in which version."""
+
+    def __init__(self, network: nn.Module) -> None:
+        tensors = [*network.parameters(), *network.buffers()]
+        # Tensors that were made in inference mode have no version.
+        self.versions = [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
+        # Kept, lest others be given the same memory.
+        self.storages = [t.untyped_storage() for t in tensors]

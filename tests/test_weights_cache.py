@@ -52,13 +52,28 @@ def test_weights_that_change_leave_nothing_behind(network, change):
     assert cache.get_or_make(network, "b", make) == 4  # made again, not kept
 
 
-def test_a_network_is_freed_with_what_was_made_of_it(network):
-    cache = WeightsCache()
+def test_weights_that_are_replaced_in_turn_are_not_taken_for_each_other(network):
+    cache, make = WeightsCache(), Counting()
+    for k in range(20):  # each may be given the memory of the one before
+        network.load_state_dict({n: t.clone() for n, t in network.state_dict().items()}, assign=True)
+        assert cache.get_or_make(network, "a", make) == k + 1
+
+
+def test_a_network_is_freed_with_what_was_made_of_it():
+    cache, network = WeightsCache(), nn.Linear(2, 2)
     made = weakref.ref(cache.get_or_make(network, "a", lambda: nn.Linear(1, 1)))
     of_network = weakref.ref(network)
     del network
     gc.collect()
-    assert made() is None or of_network() is not None  # the fixture may hold it still
+    assert of_network() is None
+    assert made() is None
+
+
+def test_weights_of_inference_mode_have_no_version():
+    with torch.inference_mode():
+        network = nn.Linear(2, 2)
+    cache, make = WeightsCache(), Counting()
+    assert [cache.get_or_make(network, "a", make) for _ in range(2)] == [1, 1]
 
 
 def test_networks_are_apart(network):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from skcsflow.nn._winograd import winograd_conv2d
 
-__all__ = ["CrossScaleCoupling", "CrossScaleSubnet", "soft_clamp"]
+__all__ = ["CrossScaleCoupling", "CrossScaleSubnet", "SubnetConv2d", "soft_clamp"]
 
 _LEAKY_SLOPE = 0.1  # paper, section 4.2
 
@@ -40,13 +40,13 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
     # skip_init: the constructor's own initialisation would draw from the global
     # random state; CrossScaleSubnet.reset_parameters draws from a generator.
     conv = torch.nn.utils.skip_init(
-        _Conv2d, in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2
+        SubnetConv2d, in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2
     )
-    assert isinstance(conv, _Conv2d)
+    assert isinstance(conv, SubnetConv2d)
     return conv
 
 
-class _Conv2d(nn.Conv2d):
+class SubnetConv2d(nn.Conv2d):
     """A convolution that takes Winograd's way where that is faster: wide, in training, on the CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
