@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks._floor import measure_peak
 from benchmarks._report import print_table, write
-from benchmarks._workers import workers
+from benchmarks._workers import keep_heaps_whole, workers
 
 BATCH_SIZE = 16
 CORESET_RATIO = 0.1
@@ -79,6 +79,7 @@ def main() -> None:
     )
     parser.add_argument("--every", type=int, default=1, help="one image in so many, for a trial run")
     args = parser.parse_args()
+    keep_heaps_whole()
     seeds = {}
     for seed in args.seeds:
         seeds[seed] = run_seed(seed, args.thinning, args.every)

@@ -32,7 +32,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks._report import RESULTS, print_table, write
 from benchmarks._resume import Key, Prepared, Results, run_jobs, source_digest
-from benchmarks._workers import Worker
+from benchmarks._workers import Worker, keep_heaps_whole
 from skcsflow import CSFlowDetector
 from skcsflow.datasets import SURFACES, make_defects
 from skcsflow.metrics import pixel_roc_auc_score, pro_auc_score
@@ -184,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-defective", type=int, default=120)
     parser.add_argument("--state", type=Path, help="state file; benchmarks/results/NAME.state.json")
     args = parser.parse_args(argv)
+    keep_heaps_whole()
     if args.seed < 900:
         parser.error("seeds below 900 were used in development")
     name = "synthetic" if args.seed >= 1000 else "synthetic_validation"
