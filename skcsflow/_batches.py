@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skcsflow._device import repeatable
 
-__all__ = ["apply_to_batch", "map_items"]
+__all__ = ["apply_to_batch", "map_items", "resolve_n_threads"]
 
 CUDA_BATCH_SIZE = 16
 """Items that go through a network together on a GPU; always that many."""
@@ -100,12 +100,17 @@ def apply_to_batch(
     return [[r[k] for r in results] for k in range(len(items))]
 
 
+def resolve_n_threads(n_jobs: int | None) -> int:
+    """Number of threads that `n_jobs` means, see :func:`map_items`."""
+    if n_jobs is None:
+        return torch.get_num_threads()
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
+
+
 def _map_on_cores(function: Callable[[int], R], items: Iterable[int], n_jobs: int | None) -> Iterator[R]:
     """Apply a function to items in threads that keep to one core each; results in order."""
     intra_op_threads = torch.get_num_threads()
-    n_threads = intra_op_threads if n_jobs is None else n_jobs
-    if n_threads < 0:
-        n_threads = max(1, joblib.cpu_count() + 1 + n_threads)
+    n_threads = resolve_n_threads(n_jobs)
 
     def run(item: int) -> R:
         with torch.inference_mode():

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -135,18 +136,20 @@ class MultiScaleFeatureExtractor(nn.Module):
             digest.update(tensor.detach().contiguous().cpu().numpy().data)
         return digest.hexdigest()
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, scales: Sequence[int] | None = None) -> list[Tensor]:
         """Extract feature maps.
 
         Parameters
         ----------
         images : Tensor of shape (B, num_channels, H, W)
             Images of any size, floating, from 0 to 1.
+        scales : sequence of int, default=None
+            Which scales to extract, 0 being the largest; by default all of them.
 
         Returns
         -------
-        list of n_scales Tensors of shape (B, channels, H_s, W_s)
-            Feature maps, the largest first.
+        list of Tensors of shape (B, channels, H_s, W_s)
+            Feature maps of each scale in turn, by default n_scales and the largest first.
 
         Raises
         ------
@@ -160,7 +163,7 @@ class MultiScaleFeatureExtractor(nn.Module):
             )
         images = (images - self.mean) / self.std
         features = []
-        for scale in range(self.n_scales):
+        for scale in range(self.n_scales) if scales is None else scales:
             height, width = (max(-(-n // 2**scale), self._least_size) for n in images.shape[-2:])
             scaled = images if scale == 0 else _resize(images, (height, width))
             try:

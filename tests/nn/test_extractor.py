@@ -278,3 +278,12 @@ def test_weights_not_to_be_had_offline_raises_with_ways_out(monkeypatch, tmp_pat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OSError, match=r"backbone='resnet18'.*Ways out.*weights=<path.*lite0.*weights=None"):
         create_backbone("resnet18")
+
+
+def test_scales_can_be_extracted_apart():
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None)
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    together = extractor(images)
+    for scales in ([0], [1, 2], [2, 0], []):
+        for scale, maps in zip(scales, extractor(images, scales), strict=True):
+            assert torch.equal(maps, together[scale])
