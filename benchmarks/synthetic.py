@@ -177,6 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--thinning", type=int, default=1, help="one patch in so many goes into PatchCore's choice"
     )
     parser.add_argument(
+        "--sides", nargs="+", help="names of the sides to run, as in the table; all by default"
+    )
+    parser.add_argument(
         "--size", type=int, default=256, help="height and width of the images, and input_size"
     )
     parser.add_argument("--n-train", type=int, default=96, help="three batches of anomalib's CS-Flow")
@@ -190,6 +193,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = "synthetic" if args.seed >= 1000 else "synthetic_validation"
     drawing = {n: getattr(args, n) for n in ("size", "seed", "n_train", "n_good", "n_defective")}
     chosen = sides(args)
+    if args.sides is not None:
+        if unknown := sorted(set(args.sides) - set(chosen)):
+            parser.error(f"--sides are among {list(chosen)}, got {unknown}")
+        chosen = {side: chosen[side] for side in args.sides}
     jobs: dict[Key, Callable[[], Prepared]] = {
         (surface, side): partial(prepare, chosen[side], {"surface": surface, **drawing})
         for side in chosen  # the one that takes hours comes last
