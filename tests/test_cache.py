@@ -39,6 +39,8 @@ class CountingDetector(CSFlowDetector):
 
 
 def _count(module, args, output):
+    if 0 not in args[1]:  # the smaller scales of an image that is alone
+        return
     lines = "".join(f"{image.double().sum().item():.17g}\n" for image in args[0])
     log = os.open(os.environ["SKCSFLOW_TEST_LOG"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
     os.write(log, lines.encode())
