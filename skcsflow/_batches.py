@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skcsflow._device import repeatable
 
-__all__ = ["apply_to_batch", "map_items", "resolve_n_threads"]
+__all__ = ["apply_to_batch", "map_items", "map_on_cores", "resolve_n_threads"]
 
 CUDA_BATCH_SIZE = 16
 """Items that go through a network together on a GPU; always that many."""
@@ -56,9 +56,9 @@ def map_items(
         Result for each item in turn.
     """
     if device.type == "cpu":
-        yield from _map_on_cores(lambda i: compute([read(i)])[0], range(n_items), n_jobs)
+        yield from map_on_cores(lambda i: compute([read(i)])[0], range(n_items), n_jobs)
         return
-    items = _map_on_cores(read, range(n_items), n_jobs)
+    items = map_on_cores(read, range(n_items), n_jobs)
     while batch := list(islice(items, CUDA_BATCH_SIZE)):
         with torch.inference_mode(), repeatable(device):  # not over the yield: the caller must not be in it
             results = compute(batch)
@@ -107,12 +107,12 @@ def resolve_n_threads(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 
-def _map_on_cores(function: Callable[[int], R], items: Iterable[int], n_jobs: int | None) -> Iterator[R]:
+def map_on_cores(function: Callable[[T], R], items: Iterable[T], n_jobs: int | None) -> Iterator[R]:
     """Apply a function to items in threads that keep to one core each; results in order."""
     intra_op_threads = torch.get_num_threads()
     n_threads = resolve_n_threads(n_jobs)
 
-    def run(item: int) -> R:
+    def run(item: T) -> R:
         with torch.inference_mode():
             return function(item)
 

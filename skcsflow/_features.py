@@ -1,7 +1,6 @@
 """Images -> feature maps -> scores and maps, each image for itself."""
 
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import blake2b
 from importlib.metadata import version
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skcsflow._batches import apply_to_batch, map_items, resolve_n_threads
+from skcsflow._batches import apply_to_batch, map_items, map_on_cores, resolve_n_threads
 from skcsflow._cache import CachedFeatures, FeatureCache
 from skcsflow._device import autocast
 from skcsflow._openvino import run_openvino
@@ -121,8 +120,7 @@ def extract_features(
     ImageFeatures
         Of each image in turn.
     """
-    alone = len(rows) == 1 and resolve_n_threads(n_jobs) > 1
-    extractor = _Extractor(model, images, precision, engine, cache, alone)
+    extractor = _Extractor(model, images, precision, engine, cache, len(rows), n_jobs)
     yield from map_items(
         lambda i: extractor.prepare(rows[i]), extractor.finish, len(rows), extractor.device, n_jobs
     )
@@ -138,8 +136,7 @@ def score_images(
     cache: FeatureCache | None = None,
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
-    alone = len(images) == 1 and resolve_n_threads(n_jobs) > 1
-    extractor = _Extractor(model, images, precision, engine, cache, alone)
+    extractor = _Extractor(model, images, precision, engine, cache, len(images), n_jobs)
     scorer = _Scorer(model, precision, engine)
 
     def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
@@ -215,17 +212,23 @@ class _Extractor:
         precision: str,
         engine: str,
         cache: FeatureCache | None,
-        alone: bool,
+        n_images: int,
+        n_jobs: int | None,
     ) -> None:
         self.model = model
         self.images = images
         self.precision = precision
         self.engine = engine
         self.cache = cache
-        self.alone = alone
         self.input_size = model.anomaly_map_generator.input_dims[1:]
         self.dtype = model.feature_extractor.mean.dtype
         self.device = model.feature_extractor.mean.device
+        self.on_two_cores = (
+            n_images == 1
+            and self.device.type == "cpu"
+            and engine == "torch"
+            and resolve_n_threads(n_jobs) > 1
+        )
         self.packed_extractor = packed(model.feature_extractor, precision) if engine == "torch" else None
         self.context = b"" if cache is None else self._context()
 
@@ -299,15 +302,13 @@ class _Extractor:
             return run_openvino(self.model.feature_extractor, batch, self.precision)
         (images,) = batch
         images = images.contiguous(memory_format=torch.channels_last)
-        n_scales = self.model.feature_extractor.n_scales
-        if not (self.alone and self.device.type == "cpu" and n_scales > 1):
-            return self._run_scales(images, range(n_scales))
+        scales = range(self.model.feature_extractor.n_scales)
+        if not self.on_two_cores:
+            return self._run_scales(images, scales)
         # All smaller scales together take a third as long as the largest one.
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as other_core:
-            smaller = other_core.submit(self._run_scales, images, range(1, n_scales))
-            return [*self._run_scales(images, range(1)), *smaller.result()]
+        parts = map_on_cores(lambda part: self._run_scales(images, part), [scales[:1], scales[1:]], 2)
+        return [maps for part in parts for maps in part]
 
-    @torch.inference_mode()
     def _run_scales(self, images: Tensor, scales: Sequence[int]) -> list[Tensor]:
         assert self.packed_extractor is not None
         with autocast(images.device, self.precision):
@@ -325,7 +326,6 @@ class _Scorer:
 
     def __init__(self, model: CSFlowModel, precision: str, engine: str) -> None:
         self.precision = precision
-        self.engine = engine
         self.flow = model.flow
         self.packed_flow = packed(model.flow, precision) if engine == "torch" else None
         self.scale_maps = model.anomaly_map_generator.scale_maps

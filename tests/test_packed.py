@@ -38,6 +38,10 @@ def make_features(size=9, dtype=torch.float32):
     return [m.contiguous(memory_format=torch.channels_last) for m in maps]
 
 
+def has_packed(network):
+    return any(isinstance(m, _PackedConv2d) for m in network.modules())
+
+
 @torch.inference_mode()
 def run(network, features, precision="float32"):
     with autocast(CPU, precision):
@@ -48,7 +52,7 @@ def run(network, features, precision="float32"):
 @pytest.mark.parametrize("size", [1, 4, 9])
 def test_it_is_as_near_to_float64_as_the_network_itself(size):
     flow, features = make_flow(), make_features(size)
-    assert any(isinstance(m, _PackedConv2d) for m in packed(flow, "float32").modules())
+    assert has_packed(packed(flow, "float32"))
     exact, exact_log_det = run(make_flow(torch.float64), make_features(size, torch.float64))
     z, log_det = run(packed(flow, "float32"), features)
     plain, plain_log_det = run(flow, features)
@@ -72,7 +76,7 @@ def test_bfloat16_is_what_autocast_makes_of_it():
     flow, features = make_flow(), make_features()
     z, log_det = run(packed(flow, "bfloat16"), features, "bfloat16")
     expected, expected_log_det = run(flow, features, "bfloat16")
-    if any(isinstance(m, _PackedConv2d) for m in packed(flow, "bfloat16").modules()):
+    if has_packed(packed(flow, "bfloat16")):
         tolerance = {"rtol": 0.02, "atol": 0.02}  # other kernels
     else:
         tolerance = {"rtol": 0, "atol": 0}
@@ -94,7 +98,7 @@ def test_an_extractor_gives_the_same_features(backbone, precision):
     images = images.contiguous(memory_format=torch.channels_last)
     tolerance = 1e-5 if precision == "float32" else 0.05
     if backbone == "resnet18" and precision == "float32" and CAN_PACK:
-        assert any(isinstance(m, _PackedConv2d) for m in packed(extractor, precision).modules())
+        assert has_packed(packed(extractor, precision))
     for f, expected in zip(
         run(packed(extractor, precision), images, precision),
         run(extractor, images, precision),
@@ -135,7 +139,7 @@ def test_a_copy_and_a_double_are_seen_for_what_they_are():
 def test_a_wide_flow_scores_a_row_alike_whatever_stands_beside_it():
     X = np.random.default_rng(0).integers(0, 256, size=(7, 64, 64), dtype=np.uint8)
     detector = CSFlowDetector(**{**TINY, "cross_conv_hidden_channels": 128}).fit(X)
-    assert any(isinstance(m, _PackedConv2d) for m in packed(detector.model_.flow, "float32").modules())
+    assert has_packed(packed(detector.model_.flow, "float32"))
     scores = detector.score_samples(X)
     np.testing.assert_array_equal(detector.score_samples(X[::-1])[::-1], scores)
     np.testing.assert_array_equal(np.concatenate([detector.score_samples(x[None]) for x in X]), scores)
@@ -160,7 +164,7 @@ def test_the_network_stays_as_it_was_and_is_freed():
     flow = make_flow()
     state = copy.deepcopy(flow.state_dict())
     run(packed(flow, "float32"), make_features())
-    assert not any(isinstance(m, _PackedConv2d) for m in flow.modules())
+    assert not has_packed(flow)
     assert flow.state_dict().keys() == state.keys()
     assert all(torch.equal(v, state[k]) for k, v in flow.state_dict().items())
     conv = weakref.ref(packed(flow, "float32").blocks[0].subnet1.expand[0])
@@ -226,7 +230,7 @@ def test_convolutions_that_do_something_beside_are_left_alone(precision):
         nn.Conv2d(4, 5, 1),
     ).eval()
     x = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    assert not any(isinstance(m, _PackedConv2d) for m in packed(network, precision).modules())
+    assert not has_packed(packed(network, precision))
     found, expected = run(packed(network, precision), x, precision), run(network, x, precision)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
