@@ -5,7 +5,14 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-__all__ = ["PRECISIONS", "autocast", "parameter_dtype", "repeatable", "resolve_device"]
+__all__ = [
+    "PRECISIONS",
+    "autocast",
+    "computes_in_bfloat16",
+    "parameter_dtype",
+    "repeatable",
+    "resolve_device",
+]
 
 PRECISIONS = ("float32", "float64", "bfloat16")
 
@@ -56,6 +63,13 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """Run convolutions and matrix products in bfloat16 where `precision` says so."""
     with torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
         yield
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16, and torch uses them."""
+    return device.type != "cpu" or (
+        torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
 
 
 @contextmanager

@@ -6,11 +6,14 @@ are for their scores not to depend on each other, pay it each time, and in a wid
 takes longer than the products do.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from skcsflow._device import computes_in_bfloat16
 from skcsflow._weights_cache import WeightsCache
-from skcsflow.nn._coupling import SubnetConv2d
+from skcsflow.nn._convolution import SubnetConv2d, crop_kernel
 
 __all__ = ["packed"]
 
@@ -75,7 +78,7 @@ def _can_pack(conv: nn.Module) -> bool:
         and torch.backends.cpu.get_cpu_capability().startswith("AVX")
         and (
             weight.dtype == torch.float32
-            or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+            or (weight.dtype == torch.bfloat16 and computes_in_bfloat16(weight.device))
         )
         # A kernel of one position is a matrix product, which needs no order of its own.
         and conv.groups == 1
@@ -88,21 +91,24 @@ def _can_pack(conv: nn.Module) -> bool:
 class _PackedConv2d(nn.Conv2d):
     """A convolution with packed weights. How they are packed depends on the size of the maps."""
 
-    _packed: dict[torch.Size, Tensor]
+    _packed: dict[torch.Size, tuple[Tensor, tuple[Any, ...]]]
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        padding = [int(p) for p in self.padding]
-        arguments = (padding, list(self.stride), list(self.dilation), self.groups)
         x = x.to(self.weight.dtype)
-        weight = self._packed.get(x.shape)
-        if weight is None:
+        if x.shape not in self._packed:
+            padding = [int(p) for p in self.padding]
             reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
             if any(n + 2 * p < r for n, p, r in zip(x.shape[2:], padding, reach, strict=True)):
                 return super().forward(x)  # which says what is wrong
+            weight = self.weight
+            if self.dilation == (1, 1):
+                weight, padding = crop_kernel(weight, x.shape[2:], self.stride, padding)
+            arguments = (padding, list(self.stride), list(self.dilation), self.groups)
+            weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *arguments, list(x.shape))
             # Threads that come here together pack the same, and keep one of it.
-            weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *arguments, list(x.shape))
-            self._packed[x.shape] = weight
+            self._packed[x.shape] = weight, arguments
+        weight, arguments = self._packed[x.shape]
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *arguments, "none", [], "")
         return y
 

@@ -7,14 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skcsflow.nn._winograd import winograd_conv2d
+from skcsflow.nn._convolution import SubnetConv2d
 
-__all__ = ["CrossScaleCoupling", "CrossScaleSubnet", "SubnetConv2d", "soft_clamp"]
+__all__ = ["CrossScaleCoupling", "CrossScaleSubnet", "soft_clamp"]
 
 _LEAKY_SLOPE = 0.1  # paper, section 4.2
-
-_WIDE = 2**15
-"""Pairs of channels from which on a convolution's products cost more than Winograd's additions."""
 
 
 def soft_clamp(s: Tensor, clamp: float) -> Tensor:
@@ -44,24 +41,6 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
     )
     assert isinstance(conv, SubnetConv2d)
     return conv
-
-
-class SubnetConv2d(nn.Conv2d):
-    """A convolution that takes Winograd's way where that is faster: wide, in training, on the CPU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        # A single image, as in scoring, would not repay the transform of the kernels.
-        if (
-            self.training
-            and x.device.type == "cpu"
-            and self.stride == (1, 1)
-            and self.kernel_size[0] in (3, 5)
-            and self.in_channels * self.out_channels >= _WIDE
-            and not torch.is_autocast_enabled("cpu")
-        ):
-            assert self.bias is not None
-            return winograd_conv2d(x, self.weight, self.bias)
-        return super().forward(x)
 
 
 class CrossScaleSubnet(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skcsflow.nn import CrossScaleFlow, CSFlowLoss, _coupling
+from skcsflow.nn import CrossScaleFlow, CSFlowLoss, _convolution
 from skcsflow.nn._winograd import winograd_conv2d
 
 
@@ -74,8 +74,8 @@ def everywhere(monkeypatch):
         calls.append(arguments)
         return winograd_conv2d(*arguments)
 
-    monkeypatch.setattr(_coupling, "_WIDE", 0)
-    monkeypatch.setattr(_coupling, "winograd_conv2d", counted)
+    monkeypatch.setattr(_convolution, "_WIDE", 0)
+    monkeypatch.setattr(_convolution, "winograd_conv2d", counted)
     return calls
 
 
@@ -136,7 +136,7 @@ def test_gradients_of_the_loss_are_those_of_direct_convolutions(everywhere):
 def test_wide_subnets_take_winograds_way_and_narrow_ones_do_not(monkeypatch):
     taken = []
     monkeypatch.setattr(
-        _coupling, "winograd_conv2d", lambda x, w, b: taken.append(w.shape) or winograd_conv2d(x, w, b)
+        _convolution, "winograd_conv2d", lambda x, w, b: taken.append(w.shape) or winograd_conv2d(x, w, b)
     )
     x = [torch.zeros(1, 192, n, n) for n in (4, 2, 1)]
     for hidden, expected in ((64, 0), (1024, 16)):
