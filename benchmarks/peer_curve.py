@@ -16,19 +16,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks._data import ANOMALIB_BATCH_SIZE, elpv_split
-from benchmarks._peers import anomalib_csflow, anomalib_optimizer, anomalib_prepare, anomalib_step
+from benchmarks._peers import anomalib_csflow, anomalib_features, anomalib_optimizer, anomalib_step
 from benchmarks._report import print_table, write
 
 EVALUATE_EVERY = 5
-
-
-@torch.no_grad()
-def extract(model: torch.nn.Module, images: np.ndarray) -> list[torch.Tensor]:
-    """Features at three scales."""
-    batches = [
-        model.feature_extractor(anomalib_prepare(images[i : i + 16], 256)) for i in range(0, len(images), 16)
-    ]
-    return [torch.cat(maps) for maps in zip(*batches, strict=True)]
 
 
 @torch.no_grad()
@@ -47,7 +38,7 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     split = elpv_split(0)
     model = anomalib_csflow(256, backbone="lite0")
-    train, test = extract(model, split.train), extract(model, split.test)
+    train, test = (anomalib_features(model, images, 256) for images in (split.train, split.test))
     optimizer = anomalib_optimizer(model.graph)
     curve: list[tuple[int, float, float]] = []
     path = args.folder / "state.pt"
