@@ -24,7 +24,7 @@ from benchmarks._floor import Peak, measure_peak
 from benchmarks._ours import PEERS_NETWORK
 from benchmarks._report import print_table, write
 from benchmarks._workers import measure_in_turns, workers
-from skcsflow._device import computes_in_bfloat16
+from skcsflow._device import has_fast_bfloat16
 
 BATCH_SIZE = 16
 PAPER_EPOCHS = 240
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     results = {}
-    for precision in ("float32", "bfloat16") if computes_in_bfloat16(torch.device("cpu")) else ("float32",):
+    for precision in ("float32", "bfloat16") if has_fast_bfloat16(torch.device("cpu")) else ("float32",):
         for input_size, n_images in zip(args.sizes, args.n_images, strict=True):
             found = compare(input_size, precision, n_images, args.n_epochs, args.repeats)
             print(

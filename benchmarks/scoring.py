@@ -25,7 +25,7 @@ from benchmarks._floor import Peak, measure_peak
 from benchmarks._ours import PEERS_NETWORK, engines
 from benchmarks._report import print_table, write
 from benchmarks._workers import Worker, measure_in_turns, workers
-from skcsflow._device import computes_in_bfloat16
+from skcsflow._device import has_fast_bfloat16
 
 BATCH_SIZES = (1, 16)
 TARGETS = {"float32": 1.8, "bfloat16": 3.0, "default": 10.0}
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     results = {}
-    for precision in ("float32", "bfloat16") if computes_in_bfloat16(torch.device("cpu")) else ("float32",):
+    for precision in ("float32", "bfloat16") if has_fast_bfloat16(torch.device("cpu")) else ("float32",):
         for input_size, n_images in zip(args.sizes, args.n_images, strict=True):
             found = compare(input_size, precision, n_images, args.repeats)
             print(f"\n{input_size} pixels, {precision}, {n_images} images; {Peak(**found['peak'])}")

@@ -7,6 +7,7 @@ normal images alone. Seeds of 1000 and up are for reporting only; choices are ma
 
 - ours: the default detector.
 - anomalib's CS-Flow: its torch model and loss in a plain loop, with its own 1024 hidden channels and batches of 32.
+  Features, which it computes anew in every epoch, are computed once: it takes more time than stands here.
   Its backbone is exchanged for EfficientNet-Lite0 with ImageNet weights, which the other sides have too.
 - anomalib's PatchCore: its torch model, with features of strides 8 and 16 and its own choice of the coreset, 10 %
   of the patches. One patch in THINNING, drawn at random, goes into the choice; 1 in anomalib.

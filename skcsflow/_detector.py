@@ -134,8 +134,8 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         use it, else the CPU.
     precision : {"float32", "float64", "bfloat16"}, default="float32"
         Precision to compute in. Scores are summed in float64 always. bfloat16 pays on
-        GPUs, and on processors that have instructions for it. On others the flow is
-        trained in float32 instead.
+        GPUs, and on processors with AMX. On other x86 processors it is slower than
+        float32, and the flow is trained in float32.
     engine : {"torch", "openvino"}, default="torch"
         What runs the backbone, and the flow where images are scored. OpenVINO, in the
         extra ``openvino``, is faster on the CPU, above all with large networks, and

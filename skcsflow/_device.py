@@ -8,7 +8,7 @@ import torch
 __all__ = [
     "PRECISIONS",
     "autocast",
-    "computes_in_bfloat16",
+    "has_fast_bfloat16",
     "parameter_dtype",
     "repeatable",
     "resolve_device",
@@ -65,11 +65,16 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
         yield
 
 
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16, and torch uses them."""
-    return device.type != "cpu" or (
-        torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    )
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32: on GPUs, and on processors with instructions for it.
+
+    On x86 that takes AMX. With AVX-512 alone it was slower, as was imitation by processors without.
+    """
+    if device.type != "cpu":
+        return True
+    supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    is_x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return bool(supported and (not is_x86 or torch.cpu._is_amx_tile_supported()))
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skcsflow._device import computes_in_bfloat16
 from skcsflow._weights_cache import WeightsCache
 from skcsflow.nn._convolution import SubnetConv2d, crop_kernel
 
@@ -78,7 +77,7 @@ def _can_pack(conv: nn.Module) -> bool:
         and torch.backends.cpu.get_cpu_capability().startswith("AVX")
         and (
             weight.dtype == torch.float32
-            or (weight.dtype == torch.bfloat16 and computes_in_bfloat16(weight.device))
+            or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
         )
         # A kernel of one position is a matrix product, which needs no order of its own.
         and conv.groups == 1

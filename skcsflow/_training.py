@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from skcsflow._cuda_graph import GraphedStep
-from skcsflow._device import autocast, computes_in_bfloat16, repeatable
+from skcsflow._device import autocast, has_fast_bfloat16, repeatable
 from skcsflow._storage import FeatureMaps
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
 
@@ -206,9 +206,9 @@ class FlowTrainer:
 
     def _loss(self, flow: CrossScaleFlow, batch: list[Tensor], noise: Sequence[Tensor] = ()) -> Tensor:
         device = batch[0].device
-        # Elsewhere bfloat16 is slower than float32, and no smaller: features and weights are in float32.
-        in_bfloat16 = self.precision == "bfloat16" and computes_in_bfloat16(device)
-        with autocast(device, "bfloat16" if in_bfloat16 else "float32"):
+        # Where bfloat16 is slower than float32 there is nothing to gain by it: features and weights are in float32.
+        is_slow = self.precision == "bfloat16" and not has_fast_bfloat16(device)
+        with autocast(device, "float32" if is_slow else self.precision):
             # Whitened here and not once for all: half a percent of a step, and no second copy of all features.
             whitened, _ = flow.whiten(batch)
             if noise:

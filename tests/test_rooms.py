@@ -41,7 +41,7 @@ BELOW = {  # what each room may import of the package
     "_persistence": {"nn"},
     "_batches": {"_device"},
     "_openvino": {"_weights_cache", "nn"},
-    "_packed": {"_device", "_weights_cache", "nn"},
+    "_packed": {"_weights_cache", "nn"},
     "_weights_cache": set(),
     "nn": set(),
     "_device": set(),

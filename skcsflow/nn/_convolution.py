@@ -1,4 +1,4 @@
-"""The flow's convolutions, computed with no more products than their maps ask for."""
+"""The flow's convolutions, by the way that is fastest for their maps."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,8 @@ def crop_kernel(
     """Cut off the places of a kernel that lie on the padding wherever the kernel is put.
 
     On a map of 2 x 2 positions a kernel of 5 x 5 meets the map with its inner 3 x 3 alone. The
-    others cost products with zeros. And their gradients, which are 0, torch 2.14 leaves as
-    they were in memory where it computes in bfloat16 with AVX-512, on maps of one position.
+    others cost products with zeros. And their gradients, which are 0, are now and then not
+    written by torch 2.14 in bfloat16 with AVX-512: seen with stride 2 on maps one position wide.
 
     Parameters
     ----------
@@ -33,16 +33,18 @@ def crop_kernel(
     Returns
     -------
     weight : Tensor of shape (out_channels, in_channels, cropped height, cropped width)
-        A view of the kernels; the whole of them where nothing is to be cut off.
+        A view of what is left of the kernels; they themselves where nothing is to be cut off.
     padding : list of two int
         The padding that they have the same output with.
     """
     cropped_padding = []
     for dim, (n, s, p) in enumerate(zip(size, stride, padding, strict=True), start=2):
         k = weight.shape[dim]
-        last_start = s * ((n + 2 * p - k) // s) - p  # in the map, of the last place that the kernel is put at
-        start, stop = max(0, -last_start), min(k, p + n)
-        if 0 <= start <= p and (n + 2 * (p - start) - (stop - start)) // s == (n + 2 * p - k) // s:
+        n_outputs = (n + 2 * p - k) // s + 1
+        last = s * (n_outputs - 1) - p  # where in the map the kernel starts that is put last
+        start, stop = max(0, -last), min(k, p + n)
+        is_cut = (start, stop) != (0, k) and start <= p and start < stop
+        if is_cut and (n + 2 * (p - start) - (stop - start)) // s + 1 == n_outputs:
             weight = weight.narrow(dim, start, stop - start)
             p -= start
         cropped_padding.append(p)
@@ -50,7 +52,10 @@ def crop_kernel(
 
 
 class SubnetConv2d(nn.Conv2d):
-    """A convolution that takes Winograd's way where that is faster: wide, in training, on the CPU."""
+    """A convolution, not dilated and in one group, that computes only where its kernels meet the map.
+
+    It takes Winograd's way where that is faster: wide, in training, on the CPU.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         # A single image, as in scoring, would not repay the transform of the kernels.

@@ -51,12 +51,28 @@ def test_places_that_only_meet_padding_are_cut_off(size, kernel_size, stride, cr
     assert kept.shape == (4, 3, *cropped)
 
 
+@pytest.mark.parametrize(("kernel_size", "size"), [(3, (4, 4)), (5, (5, 6))])
+def test_whole_kernels_are_themselves(kernel_size, size):
+    weight = torch.zeros(4, 3, kernel_size, kernel_size)
+    assert crop_kernel(weight, size, (1, 1), (kernel_size // 2,) * 2)[0] is weight
+
+
+@pytest.mark.parametrize(("size", "kernel_size", "stride", "padding"), [(1, 1, 5, 2), (0, 4, 1, 2)])
+def test_kernels_that_cannot_be_cut_are_whole(size, kernel_size, stride, padding):
+    weight = torch.zeros(4, 3, kernel_size, kernel_size)
+    kept, same = crop_kernel(weight, (size, size), (stride, stride), (padding, padding))
+    assert kept is weight
+    assert same == [padding, padding]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel_size", [3, 5])
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_gradients_in_bfloat16_are_near_those_in_float64(size, kernel_size, stride):
-    conv, x = make(size, size, kernel_size, stride, torch.float32)
-    exact, exact_x = make(size, size, kernel_size, stride)
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 1), (1, 3), (2, 2), (3, 3)])
+def test_gradients_in_bfloat16_are_near_those_in_float64(size, kernel_size, stride, memory_format):
+    conv, x = make(*size, kernel_size, stride, torch.float32)
+    x = x.detach().contiguous(memory_format=memory_format).requires_grad_()
+    exact, exact_x = make(*size, kernel_size, stride)
     direction = torch.randn(conv(x).shape, generator=torch.Generator().manual_seed(1))
     expected = torch.autograd.grad(exact(exact_x), (exact_x, *exact.parameters()), direction.double())
     for _ in range(20):
