@@ -11,6 +11,7 @@ import torch
 from benchmarks._data import elpv_split, timed_auroc
 from benchmarks._floor import Work, count_scoring, count_work
 from skcsflow import CSFlowDetector
+from skcsflow._device import has_fast_bfloat16
 from skcsflow.datasets import load_elpv
 from skcsflow.nn import CSFlowLoss
 
@@ -30,6 +31,13 @@ def engines() -> Iterator[str]:
     yield "torch"
     if "engine" in CSFlowDetector().get_params() and find_spec("openvino"):
         yield "openvino"
+
+
+def precisions() -> Iterator[str]:
+    """Each `precision` of comparisons: float32, and bfloat16 where this processor is faster in it."""
+    yield "float32"
+    if has_fast_bfloat16(torch.device("cpu")):
+        yield "bfloat16"
 
 
 def new_detector(engine: str | None = None, **params: Any) -> CSFlowDetector:

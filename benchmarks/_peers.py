@@ -4,7 +4,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks._data import ANOMALIB_BATCH_SIZE, Split, elpv_split, timed_auroc
 from benchmarks._floor import Work, count_scoring
+from skcsflow._device import autocast
 from skcsflow.datasets import load_elpv
 from skcsflow.nn._weights import create_backbone
 
@@ -32,6 +33,7 @@ with warnings.catch_warnings():
     from lightning.pytorch.callbacks import Callback
 
 
+CPU = torch.device("cpu")
 SCORING_BATCH = 16
 
 
@@ -126,16 +128,12 @@ def anomalib_step(
 ) -> float:
     """One training step of anomalib's Csflow, from features on: its loss, its clipping."""
     optimizer.zero_grad()
-    with _autocast(precision):
+    with autocast(CPU, precision):
         value = loss.CsFlowLoss()(*graph(features))
     value.backward()
     nn.utils.clip_grad_norm_(graph.parameters(), 1.0)
     optimizer.step()
     return value.item()
-
-
-def _autocast(precision: str) -> AbstractContextManager[Any]:
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 class Scorer:
@@ -161,7 +159,7 @@ class Scorer:
         start = perf_counter()
         for i in range(0, n_images, batch_size):
             batch = anomalib_prepare(self.images[i : min(i + batch_size, n_images)], self.input_size)
-            with _autocast(self.precision):
+            with autocast(CPU, self.precision):
                 self.model(batch)
         return perf_counter() - start
 
@@ -193,7 +191,7 @@ class Trainer:
             order = np.random.RandomState(epoch).permutation(n_images)
             for i in range(0, n_images, batch_size):
                 batch = anomalib_prepare(self.images[order[i : i + batch_size]], input_size)
-                with _autocast(self.precision):
+                with autocast(CPU, self.precision):
                     features = model.feature_extractor(batch)
                 anomalib_step(model.graph, features, optimizer, self.precision)
             epochs.append(perf_counter() - start)

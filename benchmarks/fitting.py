@@ -3,7 +3,7 @@
     python -m benchmarks.fitting [--sizes 256 768] [--n-images 32 8] [--n-epochs 2] [--repeats 2]
 
 EfficientNet-B5 and a flow of 1024 hidden channels, batches of 16, in float32, and in bfloat16 (by autocast on
-both sides) where the processor has instructions for it: anomalib's torch model in a plain loop, its Lightning
+both sides) where the processor is faster in it: anomalib's torch model in a plain loop, its Lightning
 module in its own engine, and `CSFlowDetector.fit`. anomalib computes the features in every epoch; we compute
 them once. So what is done once (anomalib makes the model and sets up; we also extract features, and score the
 training images at the end) and what every epoch costs are measured apart, and 240 epochs, the paper's number,
@@ -21,10 +21,9 @@ import numpy as np
 import torch
 
 from benchmarks._floor import Peak, measure_peak
-from benchmarks._ours import PEERS_NETWORK
+from benchmarks._ours import PEERS_NETWORK, precisions
 from benchmarks._report import print_table, write
 from benchmarks._workers import measure_in_turns, workers
-from skcsflow._device import has_fast_bfloat16
 
 BATCH_SIZE = 16
 PAPER_EPOCHS = 240
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     results = {}
-    for precision in ("float32", "bfloat16") if has_fast_bfloat16(torch.device("cpu")) else ("float32",):
+    for precision in precisions():
         for input_size, n_images in zip(args.sizes, args.n_images, strict=True):
             found = compare(input_size, precision, n_images, args.n_epochs, args.repeats)
             print(

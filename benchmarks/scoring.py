@@ -5,7 +5,7 @@
 anomalib's bare torch model (EfficientNet-B5, flow of 1024 hidden channels, in inference mode, in batches of 1
 and of 16) beside a `CSFlowDetector` with the same network, with each of its engines; at 256 pixels also
 beside the default detector. Both sides begin with ELPV cells, arrays of 300 x 300 bytes in memory, and end
-with a score and a map per image. Float32, and bfloat16 where the processor has instructions for it. Each side
+with a score and a map per image. Float32, and bfloat16 where the processor is faster in it. Each side
 has a process of its own; all take turns in one run, and figures are medians. "of anomalib" is a ratio of
 medians; for images per second, to its better batch size. Memory is the most that the process ever held, the
 interpreter and all imports included. "of the floor" is how near the floor of `benchmarks/_floor.py` a side
@@ -22,10 +22,9 @@ import numpy as np
 import torch
 
 from benchmarks._floor import Peak, measure_peak
-from benchmarks._ours import PEERS_NETWORK, engines
+from benchmarks._ours import PEERS_NETWORK, engines, precisions
 from benchmarks._report import print_table, write
 from benchmarks._workers import Worker, measure_in_turns, workers
-from skcsflow._device import has_fast_bfloat16
 
 BATCH_SIZES = (1, 16)
 TARGETS = {"float32": 1.8, "bfloat16": 3.0, "default": 10.0}
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     results = {}
-    for precision in ("float32", "bfloat16") if has_fast_bfloat16(torch.device("cpu")) else ("float32",):
+    for precision in precisions():
         for input_size, n_images in zip(args.sizes, args.n_images, strict=True):
             found = compare(input_size, precision, n_images, args.repeats)
             print(f"\n{input_size} pixels, {precision}, {n_images} images; {Peak(**found['peak'])}")

@@ -238,7 +238,7 @@ def test_train_bfloat16_is_near_float32():
     assert all(p.dtype == torch.float32 for p in flow.parameters())
 
 
-def test_train_bfloat16_is_float32_where_the_processor_only_imitates_it(monkeypatch):
+def test_train_bfloat16_is_float32_where_the_processor_is_slower_in_it(monkeypatch):
     expected = weights(train()[1])
     assert torch.equal(weights(train(precision="bfloat16")[1]), expected) != has_fast_bfloat16(CPU)
     monkeypatch.setattr("skcsflow._training.has_fast_bfloat16", lambda device: False)
