@@ -52,6 +52,26 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |")
 
 
+def with_earlier(
+    name: str, arguments: dict[str, Any], results: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Results in two levels, and those of the file of before that this run left out, where its arguments agree.
+
+    The latter have the environment that they were measured in.
+    """
+    path = RESULTS / f"{name}.json"
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    merged: dict[str, dict[str, Any]] = {}
+    if earlier.get("arguments") == json.loads(json.dumps(arguments)):
+        for outer, inner in earlier["results"].items():
+            merged[outer] = {
+                k: {"environment": earlier["environment"], **result} for k, result in inner.items()
+            }
+    for outer, inner in results.items():
+        merged[outer] = {**merged.get(outer, {}), **inner}
+    return merged
+
+
 def write(name: str, results: dict[str, Any]) -> None:
     """Write a benchmark's results, with its environment, to ``benchmarks/results/<name>.json``."""
     RESULTS.mkdir(exist_ok=True)

@@ -1,12 +1,13 @@
-"""Pixel metrics beside scikit-learn's and anomalib's: seconds, memory and how far they agree.
+"""Metrics beside scikit-learn's and anomalib's: seconds, memory and how far they agree.
 
-    python -m benchmarks.metrics [--sizes 20 100] [--n-large 1000] [--repeats 5]
+    python -m benchmarks.metrics [--images 1000 100000] [--sizes 20 100] [--n-large 1000] [--repeats 5]
 
-First, all values in memory: 20 and 100 maps of 256 x 256 pixels, float32, within [0, 1] and heavy-tailed, with defects
+First, `f1_max` of the scores of 1,000 and of 100,000 images, one in ten of them defective. Then pixel metrics, all
+values in memory: 20 and 100 maps of 256 x 256 pixels, float32, within [0, 1] and heavy-tailed, with defects
 in about 3 % of the pixels. Each side has a process of its own; all take turns, and figures are medians. scikit-learn
 gets flattened pixels, and has no PRO. "of ours" is a ratio of medians. Differences are to ours.
 
-Then 1,000 maps of 768 x 768 pixels in files that are mapped into memory, 3 GB in a temporary folder: exact, and in
+Last, 1,000 maps of 768 x 768 pixels in files that are mapped into memory, 3 GB in a temporary folder: exact, and in
 2**16 bins, each in a fresh process. "More" is what the peak grew by since just before, so that torch, which importing
 the package imports, isn't in it.
 """
@@ -46,12 +47,20 @@ def make_stack(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([mask for mask, _ in images]), np.stack([amap for _, amap in images])
 
 
+def make_scores(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, 1 for a defect, and scores within [0, 1], float32."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(n) < 0.1).astype(np.int64)
+    return labels, (1 / (1 + np.exp(-rng.normal(2 * labels)))).astype(np.float32)
+
+
 class Side:
-    """One side of the comparison, in a process of its own."""
+    """One side of the comparison, in a process of its own; on images where size is 0, else on maps."""
 
     def __init__(self, side: str, n: int, size: int) -> None:
-        self.masks, self.maps = make_stack(n, size)
-        self.metrics = {"ours": ours, "scikit-learn": of_sklearn, "anomalib": of_anomalib}[side]()
+        self.masks, self.maps = make_stack(n, size) if size else make_scores(n)
+        every = {"ours": ours, "scikit-learn": of_sklearn, "anomalib": of_anomalib}[side]()
+        self.metrics = {name: every[name] for name in (METRICS if size else ("f1_max",)) if name in every}
 
     def names(self) -> list[str]:
         """Metrics that this side has."""
@@ -68,7 +77,7 @@ def ours() -> dict[str, Any]:
     """Our metrics."""
     from skcsflow import metrics
 
-    return {name: getattr(metrics, name) for name in METRICS}
+    return {name: getattr(metrics, name) for name in ("f1_max", *METRICS)}
 
 
 def of_sklearn() -> dict[str, Any]:
@@ -79,10 +88,10 @@ def of_sklearn() -> dict[str, Any]:
         precision, recall, _ = precision_recall_curve(y, scores)
         return np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300))
 
-    functions = (roc_auc_score, average_precision_score, f1_max)
+    functions = (f1_max, roc_auc_score, average_precision_score, f1_max)
     return {
         name: lambda masks, maps, function=function: function(masks.ravel(), maps.ravel())
-        for name, function in zip(METRICS, functions, strict=False)
+        for name, function in zip(("f1_max", *METRICS), functions, strict=False)
     }
 
 
@@ -99,8 +108,8 @@ def of_anomalib() -> dict[str, Any]:
         metric.update(torch.from_numpy(maps), torch.from_numpy(masks).int())
         return metric.compute()
 
-    makers = (_AUROC, _AUPR, _F1Max, partial(_AUPRO, fpr_limit=0.3))
-    return {name: partial(evaluate, make) for name, make in zip(METRICS, makers, strict=True)}
+    makers = (_F1Max, _AUROC, _AUPR, _F1Max, partial(_AUPRO, fpr_limit=0.3))
+    return {name: partial(evaluate, make) for name, make in zip(("f1_max", *METRICS), makers, strict=True)}
 
 
 class Large:
@@ -141,7 +150,7 @@ def write_files(folder: str, n: int, size: int) -> None:
 
 
 def compare(n: int, size: int, repeats: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Measure all sides and metrics on n maps."""
+    """Measure all sides and metrics on n maps, or on the scores of n images where size is 0."""
     sides = {name: ("benchmarks.metrics", "Side", {"side": name, "n": n, "size": size}) for name in SIDES}
     with workers(sides) as running:
         ways = {
@@ -151,7 +160,7 @@ def compare(n: int, size: int, repeats: int) -> dict[str, dict[str, dict[str, fl
         }
         ways = {
             (metric, name): ways[metric, name]
-            for metric in METRICS
+            for metric in ("f1_max", *METRICS)
             for name in SIDES
             if (metric, name) in ways
         }
@@ -190,6 +199,7 @@ def measure_large(n: int, size: int) -> dict[str, dict[str, dict[str, float]]]:
 def main() -> None:
     """Run, print the tables and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 100_000], help="numbers of scores")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[20, 100], help="numbers of maps of 256 x 256"
     )
@@ -200,11 +210,20 @@ def main() -> None:
     from benchmarks._report import print_table, write  # imports torch, which has no place in the workers
 
     results = {}
-    for n in args.sizes:
-        results[f"{n} maps of 256 x 256"] = found = compare(n, 256, args.repeats)
-        print(f"\n{n} maps of 256 x 256")
+    cases = [(f"scores of {n} images", n, 0) for n in args.images]
+    cases += [(f"{n} maps of 256 x 256", n, 256) for n in args.sizes]
+    for case, n, size in cases:
+        results[case] = found = compare(n, size, args.repeats)
+        print(f"\n{case}")
         rows = [
-            [metric, name, *list(side.values())[:3], f"{side['difference']:.1e}"]
+            [
+                metric,
+                name,
+                f"{side['seconds']:.2g}",
+                side["of ours"],
+                side["value"],
+                f"{side['difference']:.1e}",
+            ]
             for metric, of_metric in found.items()
             for name, side in of_metric.items()
         ]

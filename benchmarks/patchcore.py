@@ -70,8 +70,22 @@ def run_seed(seed: int, thinning: int, every: int) -> dict[str, dict[str, float]
     return results
 
 
+def summarize(seeds: dict[int, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Mean AUROC and medians of the rest, over the seeds that are done."""
+    first = next(iter(seeds.values()))
+    return {
+        side: {
+            name: float(
+                (np.mean if name == "auroc" else np.median)([found[side][name] for found in seeds.values()])
+            )
+            for name in first[side]
+        }
+        for side in ("PatchCore", "ours")
+    }
+
+
 def main() -> None:
-    """Run all seeds, print the table and write the results."""
+    """Run all seeds, print the table, and write the results after each seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument(
@@ -80,19 +94,14 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="one image in so many, for a trial run")
     args = parser.parse_args()
     keep_heaps_whole()
-    seeds = {}
+    seeds: dict[int, dict[str, dict[str, float]]] = {}
     for seed in args.seeds:
         seeds[seed] = run_seed(seed, args.thinning, args.every)
         print(f"seed {seed}: {seeds[seed]}", flush=True)
-    summary = {
-        side: {
-            name: float(
-                (np.mean if name == "auroc" else np.median)([found[side][name] for found in seeds.values()])
-            )
-            for name in seeds[args.seeds[0]][side]
-        }
-        for side in ("PatchCore", "ours")
-    }
+        summary = summarize(seeds)
+        write(
+            "patchcore", {"arguments": vars(args), "summary": summary, "seeds": seeds, "published": PUBLISHED}
+        )
     columns = list(summary["ours"])
     rows = [[side, *(values[name] for name in columns)] for side, values in summary.items()]
     rows.append(["ratio", *(summary["ours"][name] / summary["PatchCore"][name] for name in columns)])
@@ -100,7 +109,6 @@ def main() -> None:
     hours = summary["PatchCore"]["fit seconds with all patches"] / 3600
     print(f"PatchCore with all patches in the choice of its coreset, extrapolated: {hours:.1f} hours to fit")
     print(f"PatchCore's AUROC in arXiv 2310.12790: {PUBLISHED}")
-    write("patchcore", {"arguments": vars(args), "summary": summary, "seeds": seeds, "published": PUBLISHED})
 
 
 if __name__ == "__main__":

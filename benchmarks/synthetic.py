@@ -16,7 +16,8 @@ normal images alone. Seeds of 1000 and up are for reporting only; choices are ma
 Each side has a process of its own for each surface; they run one after the other. Its memory is the most that it ever
 held, both sets of images and the maps included. Maps come with the scores, but on our side, which computes them in a
 second pass that isn't timed. AU-PRO goes up to a false-positive rate of 0.3. Each result is kept as soon as it is
-there, in the state file: after an interruption the same command goes on.
+there, in the state file: after an interruption the same command goes on. Sides and surfaces that are left out keep
+their results in the JSON, where the other arguments are the same.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks._report import RESULTS, print_table, write
+from benchmarks._report import RESULTS, print_table, with_earlier, write
 from benchmarks._resume import Key, Prepared, Results, run_jobs, source_digest
 from benchmarks._workers import Worker, keep_heaps_whole
 from skcsflow import CSFlowDetector
@@ -214,11 +215,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         by_surface: dict[str, dict[str, Any]] = {}
         for (surface, side), result in results.items():
             by_surface.setdefault(surface, {})[side] = result
+        by_surface = with_earlier(name, arguments, by_surface)
+        known = {(surface, side): result for surface, of in by_surface.items() for side, result in of.items()}
         write(
             name,
             {
                 "arguments": arguments,
-                "mean": means(results, list(chosen)),
+                "mean": means(known, list(sides(args))),
                 "results": by_surface,
                 "failed": [" / ".join(key) for key in errors],
             },

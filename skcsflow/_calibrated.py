@@ -27,8 +27,8 @@ class CalibrationMixin:
     contamination: float
     input_size: int | tuple[int, int]
     memory: Any
-    n_epochs: int
-    history_: dict[str, NDArray[np.float64]]
+    weights: Any
+    random_state: Any
     offset_: float
     map_threshold_: float
     calibration_scores_: NDArray[np.float64]
@@ -37,6 +37,9 @@ class CalibrationMixin:
         raise NotImplementedError
 
     def _check_model_params(self, size: tuple[int, int]) -> None:
+        raise NotImplementedError
+
+    def _training_params(self) -> dict[str, Any]:
         raise NotImplementedError
 
     def calibrate(
@@ -80,7 +83,8 @@ class CalibrationMixin:
             are fitted on all folds but one, and score that one. Each takes as long as a
             fit, but for the features: they are extracted once more and kept, in `memory` or
             else in a temporary folder. An int is a number of folds, of shuffled rows; where
-            several images show one part, give a splitter that keeps them together. The
+            several images show one part, keep them together:
+            ``cv=list(GroupKFold(5).split(X, groups=parts))``. The
             scores are nearly those of fresh images, but not exactly exchangeable with them:
             the promise becomes a good approximation.
 
@@ -95,8 +99,9 @@ class CalibrationMixin:
             Where more than one of `fpr`, `criterion` and `recall` is given, one is out of
             range, there are too few normal images for `fpr`, or no labels of both kinds
             for the others; or where with `cv` a row is not held out exactly once, or the
-            detector was not trained by one fit with its present parameters. The thresholds
-            stay what they were.
+            detector was not trained by one fit with its present parameters, or its
+            backbone is random and `random_state` no int, so that each clone would have
+            another. The thresholds stay what they were.
 
         Examples
         --------
@@ -168,21 +173,35 @@ class CalibrationMixin:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores and peaks of images by clones that were not trained on them."""
         self._check_model_params(check_input_size(self.input_size))
-        if len(self.history_["loss"]) != self.n_epochs:
+        wanted, known = self._training_params(), getattr(self, "_trained_by", None)
+        if known != wanted:
+            change = (
+                "this detector was trained further since, by warm_start or partial_fit"
+                if known is None
+                else "this detector was trained with "
+                + ", ".join(f"{name}={known[name]!r}" for name in wanted if known[name] != wanted[name])
+            )
             raise ValueError(
-                f"cv compares with clones that are fitted for n_epochs={self.n_epochs}, but this detector was "
-                f"trained for {len(self.history_['loss'])} epochs in all. Fit it anew, without warm_start or "
-                "partial_fit, or calibrate on images that it was not trained on."
+                f"cv compares with clones that are fitted with {wanted}, but {change}. Fit it anew, or "
+                "calibrate on images that it was not trained on."
+            )
+        if self.weights is None and not isinstance(self.random_state, int | np.integer):
+            raise ValueError(
+                f"cv needs clones with the same backbone, but with weights=None it is random, and "
+                f"random_state={self.random_state!r} makes another one in each. Set random_state to an int, and "
+                "fit anew."
             )
         folds = KFold(cv, shuffle=True, random_state=0) if isinstance(cv, int | np.integer) else check_cv(cv)
         rows = np.arange(len(X))
         labels = np.where(defective, -1, 1)
-        splits = [tuple(map(np.asarray, split)) for split in folds.split(rows, labels)]
+        splits = [(rows[np.asarray(a)], rows[np.asarray(b)]) for a, b in folds.split(rows, labels)]
         times = np.zeros(len(rows), dtype=np.int64)
-        for learnt, held_out in splits:
+        for k, (learnt, held_out) in enumerate(splits):
             for row in np.intersect1d(learnt, held_out)[:1]:
                 raise ValueError(f"cv={cv!r} learns from row {row} and holds it out in one split.")
-            times[held_out] += 1
+            if defective[learnt].all():
+                raise ValueError(f"cv={cv!r} learns from no normal image in its split {k}.")
+            np.add.at(times, held_out, 1)
         for row in np.flatnonzero(times != 1)[:1]:
             raise ValueError(f"cv={cv!r} holds out row {row} {times[row]} times; each must be held out once.")
         scores, peaks = np.empty((2, len(rows)))

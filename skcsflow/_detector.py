@@ -365,6 +365,7 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
             "n_jobs": self.n_jobs,
             "engine": self.engine,
         }
+        training = {**self._training_params(), "n_epochs": n_epochs, "lr_schedule": lr_schedule}
         trainer = FlowTrainer(
             n_epochs=n_epochs,
             batch_size=self.batch_size,
@@ -403,6 +404,7 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         self.model_ = model
         self.device_ = device
         self.precision_ = self.precision
+        self._trained_by = None if go_on else training
         before = self.history_ if go_on else {}
         self.history_ = {
             name: np.concatenate([before.get(name, []), values]) for name, values in trainer.history.items()
@@ -548,6 +550,12 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
             "map_mode": str(self.map_mode),
             "map_smoothing": float(self.map_smoothing),
         }
+
+    def _training_params(self) -> dict[str, Any]:
+        names = (
+            "n_epochs", "batch_size", "learning_rate", "lr_schedule", "weight_decay", "max_grad_norm", "feature_noise"
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
 
     def _new_model(self, size: tuple[int, int], seed: int) -> CSFlowModel:
         return CSFlowModel(**self._model_params(size), seed=seed)

@@ -30,20 +30,7 @@ def check_labels(y: ArrayLike | None, name: str = "y") -> list[Any]:
     ValueError
         Where y is None, empty or not one-dimensional, or lacks a label.
     """
-    if y is None:
-        raise ValueError(f"{name} is None, but its labels are needed.")
-    values = np.asarray(y)
-    if values.ndim == 2 and values.shape[1] == 1:  # a data frame's column
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise ValueError(f"{name} must have shape (n,), got shape {values.shape}.")
-    if len(values) == 0:
-        raise ValueError(f"{name} is empty.")
-    labels = [label.item() if isinstance(label, np.generic) else label for label in values.tolist()]
-    for row, label in enumerate(labels):
-        if _is_missing(label):
-            raise ValueError(f"{name} lacks a label: it is {label!r} at row {row}.")
-    return labels
+    return _check_column(_as_column(y, name), name)
 
 
 def is_defect(
@@ -84,34 +71,59 @@ def is_defect(
     >>> is_defect(["good", "crack"], normal_label="good")
     array([False,  True])
     """
-    labels = check_labels(y, name)
+    values = _as_column(y, name)
     if normal_label is not None:
+        labels = _check_column(values, name)
         if normal_label not in labels:
             raise ValueError(
                 f"normal_label={normal_label!r} is not among the labels in {name}: {show_labels(labels)}."
             )
         return np.array([label != normal_label for label in labels], dtype=bool)
-    if not all(isinstance(label, Real) for label in labels):
-        raise _unknown_labels(labels, name)
-    distinct = set(labels)
-    if distinct == {1} and not all(isinstance(label, bool) for label in labels):
+    if values.dtype.kind not in "biu":  # of which none is missing, and there may be many
+        labels = _check_column(values, name)
+        if not all(isinstance(label, Real) for label in labels):
+            raise _unknown_labels(labels, name)
+        values = np.array(labels)
+    ones = values == 1
+    if ones.all() and values.dtype != bool:
         if not ones_are_normal:
             raise ValueError(
-                f"{name} is ambiguous: all of its {len(labels)} labels are 1, which is normal among +1/-1 and a "
+                f"{name} is ambiguous: all of its {len(values)} labels are 1, which is normal among +1/-1 and a "
                 "defect among 0/1. It must hold both normal rows and defects to be scored."
             )
-        return np.zeros(len(labels), dtype=bool)
-    if distinct <= {0, 1}:
-        return np.array(labels, dtype=bool)
-    if distinct <= {-1, 1}:
-        return np.array(labels) == -1
-    raise _unknown_labels(labels, name)
+        return np.zeros(len(values), dtype=bool)
+    if (ones | (values == 0)).all():
+        return ones
+    if (ones | (values == -1)).all():
+        return ~ones
+    raise _unknown_labels(values.tolist(), name)
 
 
 def show_labels(labels: Iterable[Any], limit: int = 8) -> str:
     """Show the distinct values among labels, as far as they fit in a message."""
     distinct = list(dict.fromkeys(repr(label) for label in labels))
     return ", ".join(distinct[:limit]) + (", ..." if len(distinct) > limit else "")
+
+
+def _as_column(y: ArrayLike | None, name: str) -> NDArray[Any]:
+    if y is None:
+        raise ValueError(f"{name} is None, but its labels are needed.")
+    values = np.asarray(y)
+    if values.ndim == 2 and values.shape[1] == 1:  # a data frame's column
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"{name} must have shape (n,), got shape {values.shape}.")
+    if len(values) == 0:
+        raise ValueError(f"{name} is empty.")
+    return values
+
+
+def _check_column(values: NDArray[Any], name: str) -> list[Any]:
+    labels = [label.item() if isinstance(label, np.generic) else label for label in values.tolist()]
+    for row, label in enumerate(labels):
+        if _is_missing(label):
+            raise ValueError(f"{name} lacks a label: it is {label!r} at row {row}.")
+    return labels
 
 
 def _unknown_labels(labels: list[Any], name: str) -> ValueError:

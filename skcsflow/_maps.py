@@ -149,7 +149,8 @@ class MapsMixin(TransformerMixin):
         ndarray of bool, or of object
             True where the map is above `map_threshold_`. Of the shape that
             :meth:`transform` gives: at `input_size` where images differ in size, unless
-            ``map_size="image"``.
+            ``map_size="image"``. The rate that :meth:`calibrate` promises is that of maps
+            at the images' own size, which :meth:`predict_regions` always uses.
         """
         threshold = self._checked_map_threshold()
         maps = self._compute_maps(X)

@@ -52,7 +52,7 @@ def find_regions(anomaly_map: ArrayLike, threshold: float, *, min_area: int = 1)
     Raises
     ------
     ValueError
-        Where the map is not two-dimensional, or `min_area` is less than 1.
+        Where the map is not two-dimensional or has no pixels, `threshold` is NaN, or `min_area` is less than 1.
 
     Examples
     --------
@@ -64,6 +64,10 @@ Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
     values = np.asarray(anomaly_map)
     if values.ndim != 2:
         raise ValueError(f"anomaly_map must have shape (H, W), got shape {values.shape}.")
+    if values.size == 0:
+        raise ValueError(f"anomaly_map has no pixels: its shape is {values.shape}.")
+    if np.isnan(threshold):
+        raise ValueError("threshold is NaN, which no pixel is above.")
     if not isinstance(min_area, Integral) or min_area < 1:
         raise ValueError(f"min_area must be an int of at least 1, got {min_area!r}.")
     # As float64, or NumPy would round it to the map's float32.

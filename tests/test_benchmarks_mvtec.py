@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 # The benchmarks are no part of the installed package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import mvtec
+from benchmarks import _report, mvtec
 from benchmarks._resume import State, run_jobs
 from benchmarks._tree import write_category, write_elpv, write_surface
 from skcsflow import CSFlowDetector
@@ -265,11 +265,30 @@ def test_state_that_is_no_json_raises_before_anything_runs(state):
         State(state)
 
 
+def test_results_that_a_run_leaves_out_stay_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(_report, "RESULTS", tmp_path / "benchmarks" / "results")
+    monkeypatch.setattr(_report, "__file__", str(tmp_path / "benchmarks" / "_report.py"))
+    (tmp_path / "benchmarks").mkdir()
+    before = {"environment": {"processor": "old"}, "arguments": {"seed": 0}}
+    before["results"] = {"a": {"x": {"v": 1}, "y": {"v": 2}}, "b": {"x": {"v": 3}}}
+    _report.write("some", before)
+    now = {"a": {"y": {"v": 4}}, "c": {"x": {"v": 5}}}
+    old = before["environment"]
+    expected = {
+        "a": {"x": {"environment": old, "v": 1}, "y": {"v": 4}},
+        "b": {"x": {"environment": old, "v": 3}},
+        "c": {"x": {"v": 5}},
+    }
+    assert _report.with_earlier("some", {"seed": 0}, now) == expected
+    assert _report.with_earlier("some", {"seed": 1}, now) == now
+    assert _report.with_earlier("other", {"seed": 0}, now) == now
+
+
 def test_published_only_for_categories_that_have_been():
-    assert mvtec.published("screw") == [0.896, 0.95, None]
-    assert mvtec.published("Metal Nut") == [0.972, 1.0, None]
-    assert mvtec.published("MTD") == [None, None, 0.993]
-    assert mvtec.published("candle") == [None, None, None]
+    assert mvtec.published("screw") == [0.896, 0.95, 0.779, 0.947, None]
+    assert mvtec.published("Metal Nut") == [0.972, 1.0, 0.932, 0.953, None]
+    assert mvtec.published("MTD") == [None, None, None, None, 0.993]
+    assert mvtec.published("candle") == [None] * 5
 
 
 def test_published_means_are_those_of_the_publications():
@@ -277,7 +296,10 @@ def test_published_means_are_those_of_the_publications():
     mean = mvtec.mean_row(dict.fromkeys(mvtec.ANOMALIB, ours))
     assert round(mean["anomalib 256 px"], 3) == 0.972
     assert round(mean["anomalib 768 px"], 3) == 0.987
+    assert round(mean["anomalib pixels 256 px"], 3) == 0.845
+    assert round(mean["anomalib pixels 768 px"], 3) == 0.921
     assert mean["paper 768 px"] == 0.987
+    assert mvtec.mean_row({name.replace("_", "-").title(): ours for name in mvtec.ANOMALIB}) == mean
     assert mvtec.mean_row({"screw": ours})["paper 768 px"] is None
     assert mvtec.mean_row({"screw": ours, "candle": ours})["anomalib 256 px"] is None
 

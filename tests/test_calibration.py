@@ -118,6 +118,16 @@ def test_recall_is_reached_with_the_fewest_alarms(seed, recall):
     assert np.sum(predicted == -1) == min(np.sum(p == -1) for p in enough)
 
 
+def test_conformal_threshold_of_a_rate_of_few_bits():
+    for kind in (np.float16, np.float32):
+        rate = kind(0.1)
+        assert (
+            conformal_threshold(np.arange(10.0), rate)
+            == conformal_threshold(np.arange(10.0), float(rate))
+            == 0
+        )
+
+
 def test_labels_in_all_spellings():
     y, scores = labelled(0)
     expected = optimal_threshold(y, scores, criterion="f1")
@@ -130,6 +140,7 @@ def test_thresholds_lie_between_scores_also_where_floats_are_dense():
     high = np.nextafter(low, 2)
     threshold = optimal_threshold([-1, 1], [low, high], criterion="f1")
     assert low < threshold <= high
+    assert optimal_threshold([1, -1], [1e308, -1e308], criterion="f1") == 0
     # All are called anomalous where that is best.
     assert optimal_threshold([-1, -1, 1], [2.0, 3.0, 1.0], recall=1.0) > 3.0
 
@@ -261,6 +272,14 @@ def test_a_new_fit_forgets_the_calibration_and_a_file_keeps_it(fitted, images, t
             "holds out row .* times; each must be held out",
         ),
         ({"fpr": 0.1, "cv": [(np.arange(40), np.arange(40))]}, "learns from row 0 and holds it out"),
+        (
+            {"fpr": 0.1, "cv": [(np.arange(20), np.r_[20:40, 20]), (np.r_[20:40], np.arange(20))]},
+            "row 20 2 times",
+        ),
+        (
+            {"y": np.repeat([1, -1], 20), "fpr": 0.1, "cv": KFold(2)},
+            "learns from no normal image in its split 0",
+        ),
     ],
 )
 def test_a_calibration_that_fails_leaves_the_thresholds(fitted, images, how, message):
@@ -284,11 +303,65 @@ def test_what_cannot_be_is_an_error_before_any_work(fitted, images, how):
 def test_cross_fitting_needs_a_detector_that_one_fit_made(fitted, images):
     X = images.images[:20]
     fitted.partial_fit(X)
-    with pytest.raises(ValueError, match="n_epochs=2, but this detector was trained for 3 epochs"):
+    with pytest.raises(
+        ValueError, match=r"'n_epochs': 2.* trained further since, by warm_start or partial_fit"
+    ):
         fitted.calibrate(X, fpr=0.2, cv=2)
+    twice = clone(fitted).set_params(n_epochs=1, warm_start=True).fit(X).fit(X).set_params(n_epochs=2)
+    with pytest.raises(ValueError, match="trained further since"):
+        twice.calibrate(X, fpr=0.2, cv=2)
+    by_part = clone(fitted).partial_fit(X).set_params(n_epochs=1)
+    with pytest.raises(ValueError, match="this detector was trained with lr_schedule='constant'"):
+        by_part.calibrate(X, fpr=0.2, cv=2)
     fitted.fit(X).set_params(clamp=1.0)
     with pytest.raises(ValueError, match="can't change its clamp"):
         fitted.calibrate(X, fpr=0.2, cv=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 1e-7},
+        {"feature_noise": 50.0},
+        {"batch_size": 1},
+        {"weight_decay": 100.0},
+        {"max_grad_norm": None},
+        {"lr_schedule": "constant"},
+        {"n_epochs": 3},
+    ],
+)
+def test_cross_fitting_needs_the_parameters_of_the_fit(fitted, images, change):
+    [(name, value)] = change.items()
+    before = fitted.get_params()[name]
+    fitted.set_params(**change)
+    with pytest.raises(
+        ValueError, match=f"'{name}': {value!r}.* but this detector was trained with {name}={before!r}"
+    ):
+        fitted.calibrate(images.images[:20], fpr=0.2, cv=2)
+
+
+def test_cross_fitting_after_loading_needs_the_parameters_of_the_fit(fitted, images, tmp_path):
+    joblib.dump(fitted, tmp_path / "detector.joblib")
+    loaded = joblib.load(tmp_path / "detector.joblib")
+    loaded.calibrate(images.images[:20], fpr=0.2, cv=2)
+    with pytest.raises(ValueError, match="was trained with batch_size"):
+        loaded.set_params(batch_size=3).calibrate(images.images[:20], fpr=0.2, cv=2)
+
+
+@pytest.mark.parametrize("seed", [None, np.random.RandomState(0)], ids=["none", "instance"])
+def test_cross_fitting_with_other_backbones_in_the_clones_raises(images, tiny_params, seed):
+    X = images.images[:20]
+    detector = CSFlowDetector(**{**tiny_params, "weights": None, "random_state": seed}).fit(X)
+    with pytest.raises(ValueError, match=r"weights=None .* Set random_state to an int"):
+        detector.calibrate(X, fpr=0.2, cv=2)
+    detector.set_params(random_state=0).fit(X).calibrate(X, fpr=0.2, cv=2)
+
+
+def test_cross_fitting_takes_splits_of_boolean_masks(fitted, images):
+    X, first = images.images[:20], np.arange(20) < 10
+    by_masks = clone(fitted).fit(X).calibrate(X, fpr=0.2, cv=[(first, ~first), (~first, first)])
+    by_rows = fitted.calibrate(X, fpr=0.2, cv=[(np.r_[:10], np.r_[10:20]), (np.r_[10:20], np.r_[:10])])
+    np.testing.assert_array_equal(by_masks.calibration_scores_, by_rows.calibration_scores_)
 
 
 def test_cross_fitting_takes_splits_as_they_are(fitted, images):

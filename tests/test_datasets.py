@@ -373,6 +373,24 @@ def test_read_mask_jpeg_noise_around_edges_is_left_out(tmp_path):
     assert np.mean(read_mask(tmp_path / "mask.jpg") != disc_mask()) < 0.02
 
 
+@pytest.mark.parametrize("alpha", [False, True])
+def test_read_mask_webp_is_exact_but_for_the_noise_of_lossy_ones(tmp_path, alpha):
+    mode = "RGBA" if alpha else "RGB"
+    lossless = Image.fromarray(disc_mask().astype(np.uint8)).convert(mode)  # of 0 and 1
+    lossless.save(tmp_path / "lossless.webp", lossless=True)
+    np.testing.assert_array_equal(read_mask(tmp_path / "lossless.webp"), disc_mask())
+    lossy = Image.fromarray((disc_mask() * 255).astype(np.uint8)).convert(mode)
+    lossy.save(tmp_path / "lossy.webp", quality=60)
+    assert np.mean(read_mask(tmp_path / "lossy.webp") != disc_mask()) < 0.02
+
+
+def test_load_image_folder_good_in_capitals_is_no_defect(tmp_path):
+    save(tmp_path / "train/good/0.png")
+    save(tmp_path / "test/Good/0.png")
+    with pytest.raises(ValueError, match=r"test/Good' would be a kind of defect\. Name it 'good'"):
+        load_image_folder(tmp_path)
+
+
 def test_read_mask_shape_resizes_by_nearest_neighbour(tmp_path):
     Image.fromarray((disc_mask() * 255).astype(np.uint8)).save(tmp_path / "mask.png")
     mask = read_mask(tmp_path / "mask.png", shape=(48, 96))
@@ -553,11 +571,13 @@ def test_make_defects_bunch_has_documented_shapes_and_types():
     assert "3 normal and 2 defective images of 64 x 96 pixels" in data.DESCR
 
 
+@pytest.mark.parametrize("size", [(64, 150), (64, 256), (256, 64)])
 @pytest.mark.parametrize("surface", SURFACES)
-def test_make_defects_wide_images_are_filled(surface):
-    data = make_defects(1, len(DEFECTS), surface=surface, size=(64, 150), random_state=0)
+def test_make_defects_long_images_are_filled(surface, size):
+    data = make_defects(1, len(DEFECTS), surface=surface, size=size, random_state=0)
     assert data.masks[1:].any(axis=(1, 2)).all()
-    for part in (np.s_[:, :, :40], np.s_[:, :, -40:]):
+    ends = (np.s_[:, :, :40], np.s_[:, :, -40:]) if size[1] > size[0] else (np.s_[:, :40], np.s_[:, -40:])
+    for part in ends:
         assert data.images[part].std(axis=(1, 2, 3)).min() > 3
 
 
@@ -654,6 +674,7 @@ def test_make_defects_global_random_state_is_untouched(random_state):
         ("size", 63),
         ("size", (128, 32)),
         ("size", (128,)),
+        ("size", (64, 257)),
         ("size", (128.0, 128)),
         ("size", "128"),
         ("random_state", "zero"),

@@ -6,9 +6,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import f1_score
 from torch.nn import functional as F
 
 from skcsflow import CSFlowDetector, Region, find_regions
+from skcsflow.metrics import f1_max, pixel_f1_max
 from skcsflow.nn import AnomalyMapGenerator, MultiScaleFeatureExtractor
 
 
@@ -258,6 +260,22 @@ def test_a_detector_without_map_threshold_says_so(fitted, grey_images):
             method(grey_images[:2])
 
 
+def test_the_threshold_of_pixel_f1_max_makes_masks_of_that_score(fitted, grey_images):
+    masks = np.zeros(grey_images.shape, dtype=bool)
+    masks[:, :9, :9] = True  # at the edge, where neighbours have the same value
+    f1, threshold = pixel_f1_max(masks, fitted.transform(grey_images), return_threshold=True)
+    fitted.map_threshold_ = threshold
+    marked = fitted.predict_masks(grey_images)
+    assert 2 * np.sum(marked & masks) / (marked.sum() + masks.sum()) == pytest.approx(f1, abs=1e-12)
+
+
+def test_the_threshold_of_f1_max_makes_predictions_of_that_score(fitted, grey_images):
+    y = np.where(np.arange(40) % 3, 1, -1)
+    f1, threshold = f1_max(y, -fitted.score_samples(grey_images), return_threshold=True)
+    fitted.offset_ = -threshold
+    assert f1_score(y, fitted.predict(grey_images), pos_label=-1) == pytest.approx(f1, abs=1e-12)
+
+
 def test_find_regions():
     values = np.zeros((6, 8))
     values[0, 0] = values[1, 1] = 2.0  # touch at a corner
@@ -287,8 +305,14 @@ def test_a_regions_peak_is_its_own_and_not_that_of_one_inside_its_box():
         (np.zeros(3), 1, r"shape \(H, W\), got shape \(3,\)"),
         (np.zeros((3, 3)), 0, "min_area must be an int of at least 1, got 0"),
         (np.zeros((3, 3)), 1.5, "min_area must be an int of at least 1, got 1.5"),
+        (np.zeros((0, 3)), 1, r"anomaly_map has no pixels: its shape is \(0, 3\)"),
     ],
 )
 def test_find_regions_refuses(values, min_area, message):
     with pytest.raises(ValueError, match=message):
         find_regions(values, 0.0, min_area=min_area)
+
+
+def test_find_regions_refuses_a_threshold_that_is_nan():
+    with pytest.raises(ValueError, match="threshold is NaN"):
+        find_regions(np.zeros((3, 3)), np.nan)

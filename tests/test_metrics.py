@@ -18,6 +18,7 @@ from skcsflow.metrics import (
     pixel_f1_max,
     pixel_roc_auc_score,
     pro_auc_score,
+    pro_score,
 )
 
 PIXEL_METRICS = [pixel_roc_auc_score, pixel_average_precision_score, pixel_f1_max]
@@ -26,10 +27,11 @@ EXACT = {"rel": 0, "abs": 1e-12}
 
 
 def sklearn_f1_max(y, scores, sample_weight=None):
+    """The best F1 score, and how many scores are called defective for it, as few as that takes."""
     precision, recall, thresholds = precision_recall_curve(y, scores, sample_weight=sample_weight)
     total = precision + recall
     f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)[:-1]
-    return f1.max(), thresholds[np.flatnonzero(f1 >= f1.max() - 1e-15)[-1]]
+    return f1.max(), np.sum(scores >= thresholds[np.flatnonzero(f1 >= f1.max() - 1e-15)[-1]])
 
 
 EXPECTED = {
@@ -136,17 +138,17 @@ def test_pixel_metric_random_mixed_sizes_agrees_with_sklearn(metric, seed):
 def test_pixel_f1_max_threshold_gives_the_score_and_is_the_highest(data):
     masks, maps = data
     f1, threshold = pixel_f1_max(masks, maps, return_threshold=True)
-    expected, expected_threshold = sklearn_f1_max(masks.ravel(), maps.ravel())
-    assert threshold == expected_threshold
-    called = maps >= threshold
+    expected, n_called = sklearn_f1_max(masks.ravel(), maps.ravel())
+    called = maps > threshold
+    assert called.sum() == np.sum(maps >= threshold) == n_called
     assert 2 * np.sum(called & masks) / (called.sum() + masks.sum()) == pytest.approx(f1, **EXACT)
     assert f1 == pytest.approx(expected, **EXACT)
 
 
 def test_pixel_f1_max_threshold_of_equal_scores_is_the_highest():
     # 1 of 1 and 2 of 4 both make 2/3.
-    masks, maps = np.array([[[1, 0, 0, 1]]]), np.array([[[9, 5, 5, 5]]])
-    assert pixel_f1_max(masks, maps, return_threshold=True) == (2 / 3, 9)
+    masks, maps = np.array([[[1, 0, 0, 1]]]), np.array([[[9, 5, 5, 5]]])  # half-way from 9 to 5 is 7
+    assert pixel_f1_max(masks, maps, return_threshold=True) == (2 / 3, 7)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -299,7 +301,7 @@ def test_metric_type_of_maps_values_are_compared_as_they_are(metric, dtype, n_bi
 def test_metric_integers_beyond_floats_stay_apart():
     masks, maps = np.array([[[0, 1]]]), np.array([[[2**60, 2**60 + 1]]])
     assert pixel_roc_auc_score(masks, maps) == 1
-    assert pixel_f1_max(masks, maps, return_threshold=True) == (1.0, 2**60 + 1)
+    assert pixel_f1_max(masks, maps, return_threshold=True) == (1.0, 2**60)
 
 
 @pytest.mark.parametrize("n_bins", [None, 16])
@@ -422,8 +424,8 @@ def test_binned_metric_rare_defects_agree_with_exact(metric):
 def test_binned_pixel_f1_max_is_reached_at_its_threshold(n_bins, many):
     masks, maps = many
     f1, threshold = pixel_f1_max(masks, maps, n_bins=n_bins, return_threshold=True)
-    called = maps >= threshold
-    assert 2 * np.sum(called & masks) / (called.sum() + masks.sum()) == pytest.approx(f1, **EXACT)
+    for called in (maps > threshold, maps >= threshold):
+        assert 2 * np.sum(called & masks) / (called.sum() + masks.sum()) == pytest.approx(f1, **EXACT)
     assert f1 <= pixel_f1_max(masks, maps)
 
 
@@ -609,10 +611,10 @@ def test_f1_max_agrees_with_sklearn(labels, decimals, weighted):
             "column": defect[:, np.newaxis].astype(object),
         }[labels]
         weights = weights if weighted else None
-        expected, expected_threshold = sklearn_f1_max(defect, scores, sample_weight=weights)
+        expected, n_called = sklearn_f1_max(defect, scores, sample_weight=weights)
         f1, threshold = f1_max(y, scores, sample_weight=weights, return_threshold=True)
         assert f1 == pytest.approx(expected, **EXACT)
-        assert threshold == expected_threshold
+        assert np.sum(scores > threshold) == np.sum(scores >= threshold) == n_called
         assert f1_max(y, scores, sample_weight=weights) == f1
 
 
@@ -623,11 +625,111 @@ def test_f1_max_inputs_stay():
     np.testing.assert_array_equal(scores, kept)
 
 
-@pytest.mark.parametrize(("dtype", "threshold"), [(np.float32, 2.0), (np.int64, 2), (bool, 1)])
-def test_f1_max_threshold_is_a_python_number(dtype, threshold):
+@pytest.mark.parametrize(("dtype", "expected"), [(np.float32, 1.0), (np.int64, 1.0), (bool, 0.5)])
+def test_f1_max_threshold_is_a_float_between_scores(dtype, expected):
     found = f1_max([0, 1, 0], np.array([0, 2, 0]).astype(dtype), return_threshold=True)[1]
-    assert found == threshold
-    assert type(found) is type(threshold)
+    assert found == expected
+    assert type(found) is float
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_bins", [None, 16])
+@pytest.mark.parametrize("values", ["neighbours", "largest", "smallest", "nothing below", "one value"])
+def test_pixel_f1_max_threshold_tells_any_two_values_apart(values, n_bins, dtype):
+    one, huge, tiny = dtype(1), np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    normal, defective = {
+        "neighbours": (one, np.nextafter(one, dtype(2))),
+        "largest": (-huge, huge),
+        "smallest": (tiny, 2 * tiny),
+        "nothing below": (one, one / 2),
+        "one value": (one, one),
+    }[values]
+    maps = np.array([[[normal, defective]]], dtype=dtype)
+    f1, threshold = pixel_f1_max([[[0, 1]]], maps, n_bins=n_bins, return_threshold=True)
+    assert f1 == (1 if defective > normal else pytest.approx(2 / 3))
+    assert (maps > threshold).tolist() == [[[defective <= normal, True]]]
+
+
+def test_f1_max_threshold_of_huge_integers():
+    scores = np.array([0, 255, 254], dtype=np.uint8)
+    assert f1_max([0, 1, 0], scores, return_threshold=True) == (1.0, 254.5)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1.0, 1e200, 1e300])
+def test_metric_scale_of_weights_changes_nothing(scale, data):
+    weights = np.arange(1.0, 9.0)
+    for metric in METRICS:
+        for n_bins in (None, 64):
+            expected = metric(*data, sample_weight=weights, n_bins=n_bins)
+            actual = metric(*data, sample_weight=scale * weights, n_bins=n_bins)
+            assert actual == pytest.approx(expected, **EXACT)
+    defect, scores, _ = image_scores(0, 8)
+    weights = np.arange(1.0, 41.0)
+    expected = f1_max(defect, scores, sample_weight=weights)
+    assert f1_max(defect, scores, sample_weight=scale * weights) == pytest.approx(expected, **EXACT)
+
+
+# PRO of masks
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.float64])
+def test_pro_score_is_the_mean_overlap_of_regions(kind, weighted, data):
+    masks, maps = data
+    weights = np.arange(8.0) if weighted else np.ones(8)
+    overlaps, of_regions = [], []
+    for mask, called, weight in zip(masks, maps > 0.5, weights, strict=True):
+        labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
+        overlaps += [called[labels == k].mean() for k in range(1, n + 1)]
+        of_regions += [weight] * n
+    predicted = 255 * (maps > 0.5).astype(kind) if kind is np.uint8 else (maps > 0.5).astype(kind)
+    actual = pro_score(masks, predicted, sample_weight=weights if weighted else None)
+    assert type(actual) is float
+    assert 0 < actual < 1
+    assert actual == pytest.approx(np.average(overlaps, weights=of_regions), **EXACT)
+    assert pro_score(list(masks), list(predicted), sample_weight=weights) == pytest.approx(actual, **EXACT)
+
+
+def test_pro_score_is_a_point_of_the_curve(data):
+    masks, maps = data
+    threshold = np.median(maps[masks])
+    fpr, expected = np.mean(maps[~masks] >= threshold), pro_score(masks, maps >= threshold)
+    assert expected in [pytest.approx(y) for x, y in slow_pro_curve(masks, maps) if x == pytest.approx(fpr)]
+
+
+def test_pro_score_limits(data):
+    masks, _ = data
+    assert pro_score(masks, masks) == pro_score(masks, np.ones_like(masks)) == 1
+    assert pro_score(masks, ~masks) == pro_score(masks, np.zeros_like(masks)) == 0
+
+
+def test_pro_score_maps_instead_of_masks_raise(data):
+    with pytest.raises(ValueError, match=r"must hold 0 and 1, or 0 and 255, got .*pass maps > threshold"):
+        pro_score(*data)
+
+
+@pytest.mark.parametrize(
+    ("masks", "predicted", "weights", "message"),
+    [
+        (np.ones((2, 4, 4)), np.ones((2, 4, 5)), None, r"predicted_masks\[0\] has shape \(4, 5\)"),
+        (np.ones((2, 4, 4)), np.ones((3, 4, 4)), None, "2 masks and 3 predicted_masks"),
+        (np.ones((4, 4)), np.ones((4, 4)), None, "masks must have shape"),
+        (np.ones((1, 2, 2)), np.full((1, 2, 2), np.nan), None, r"predicted_masks\[0\] holds nan at row 0"),
+        (np.ones((1, 2, 2)), np.ones((1, 2, 2)), [-1], r"sample_weight\[0\] is -1"),
+    ],
+)
+def test_pro_score_faulty_input_raises(masks, predicted, weights, message):
+    with pytest.raises(ValueError, match=message):
+        pro_score(masks, predicted, sample_weight=weights)
+
+
+@pytest.mark.parametrize("weights", [None, [0, 1]])
+def test_pro_score_no_region_warns_and_is_nan(weights):
+    masks = np.zeros((2, 4, 4))
+    masks[0, 1, 1] = weights is not None
+    with pytest.warns(UndefinedMetricWarning, match=r"no defective pixels in masks.*pro_score") as caught:
+        assert np.isnan(pro_score(masks, masks, sample_weight=weights))
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize(

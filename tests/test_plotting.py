@@ -1,6 +1,7 @@
 """Displays: what they draw, that nothing overlaps, and what they refuse."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -133,6 +134,50 @@ def test_scale_is_as_asked():
     assert AnomalyMapDisplay.from_maps(images, maps, norm=norm).overlays_[1].norm is norm
 
 
+def test_scale_of_no_width_is_refused():
+    images, maps, _ = pictures(2)
+    for vmin, vmax in ((5.0, 1.0), (2.0, 2.0)):
+        with pytest.raises(ValueError, match=f"vmin must be below vmax, got vmin={vmin} and vmax={vmax}"):
+            AnomalyMapDisplay.from_maps(images, maps, vmin=vmin, vmax=vmax)
+
+
+def test_colour_bar_has_plain_numbers():
+    images, maps, _ = pictures(2)
+    display = AnomalyMapDisplay.from_maps(images, maps, vmin=0.3, vmax=8.0)
+    display.figure_.draw_without_rendering()
+    axis = display.colorbar_.ax.yaxis
+    labels = [text.get_text() for text in [*axis.get_majorticklabels(), *axis.get_minorticklabels()]]
+    shown = [label for label in labels if label]
+    assert {"0.4", "1", "6"} <= set(shown)
+    assert all(re.fullmatch(r"\d+(\.\d+)?", label) for label in shown)
+
+
+@pytest.mark.parametrize("n_columns", [0, -1])
+def test_no_columns_are_refused(n_columns):
+    images, maps, _ = pictures(2)
+    with pytest.raises(ValueError, match=f"n_columns must be 1 or more, got {n_columns}"):
+        AnomalyMapDisplay.from_maps(images, maps, n_columns=n_columns)
+
+
+def test_masks_of_files_are_read_as_read_mask_does(tmp_path):
+    images, maps, masks = pictures(2)
+    Image.fromarray((255 * masks[1]).astype(np.uint8)).save(tmp_path / "mask.jpg", quality=40)
+    np.save(tmp_path / "mask.npy", masks[1])
+    for name in ("mask.jpg", "mask.npy"):
+        display = AnomalyMapDisplay.from_maps(images, maps, masks=[None, tmp_path / name])
+        np.testing.assert_array_equal(display.masks[1], masks[1])
+
+
+def test_masks_of_leading_dimension_one_are_taken_and_nan_is_not():
+    images, maps, masks = pictures(2)
+    display = AnomalyMapDisplay.from_maps(images, maps, masks=masks[:, None])
+    np.testing.assert_array_equal(display.masks, masks)
+    faulty = masks.astype(float)
+    faulty[1, 3, 3] = np.nan
+    with pytest.raises(ValueError, match=r"masks\[1\] contains NaN"):
+        AnomalyMapDisplay.from_maps(images, maps, masks=faulty)
+
+
 def test_maps_that_are_the_same_everywhere_are_drawn():
     display = AnomalyMapDisplay.from_maps(np.zeros((2, 20, 20)), np.ones((2, 20, 20)), map_threshold=1.0)
     assert display.norm_.vmax > display.norm_.vmin
@@ -231,10 +276,10 @@ def test_titles_tell_verdict_and_score():
     display = AnomalyMapDisplay.from_maps(images, maps, **given)
     titles = [panels[0].get_title() for panels in display.axes_]
     assert titles == [
-        f"normal: passed\nscore {MINUS}0.10",
-        f"normal: false alarm\nscore {MINUS}2.00",
-        f"defective: missed\nscore {MINUS}0.20",
-        f"defective: found\nscore {MINUS}3.00",
+        f"normal: passed\nscore {MINUS}0.100",
+        f"normal: false alarm\nscore {MINUS}2.000",
+        f"defective: missed\nscore {MINUS}0.200",
+        f"defective: found\nscore {MINUS}3.000",
     ]
     colours = [panels[0].title.get_color() for panels in display.axes_]
     assert colours[0] == colours[3] != colours[1] == colours[2]
@@ -467,6 +512,13 @@ def test_histogram_of_few_or_equal_scores(y, scores):
         assert (np.diff(display.bin_edges_) > 0).all()
 
 
+@pytest.mark.parametrize("bins", [0, 10.0])
+def test_histogram_faulty_bins_raise(bins, scored):
+    y, _, scores = scored
+    with pytest.raises(ValueError, match=f"bins must be an int of 1 or more, got {bins}"):
+        ScoreHistogramDisplay.from_predictions(y, scores, bins=bins)
+
+
 def test_each_kind_looks_its_own_way():
     kinds = [f"kind {i}" for i in range(12)]
     display = ScoreHistogramDisplay.from_predictions([-1] * 12, np.arange(12.0), kinds=kinds)
@@ -512,6 +564,19 @@ def test_displays_take_any_outlier_detector(blobs):
 
 
 # ROC curves
+
+
+def test_roc_by_kind_legend_hides_no_curve():
+    rng = np.random.RandomState(0)
+    y = np.repeat([1, -1], [40, 120])
+    kinds = np.array(["good"] * 40 + [f"kind {i}" for i in range(12)] * 10)
+    display = RocByKindDisplay.from_predictions(y, rng.normal(size=160), kinds=kinds)  # as good as chance
+    display.figure_.draw_without_rendering()
+    legend = display.ax_.get_legend().get_window_extent()
+    assert not legend.overlaps(display.ax_.get_window_extent().padded(-1))
+    width, height = display.figure_.get_size_inches() * display.figure_.dpi
+    assert 0 <= legend.x0 < legend.x1 <= width + 1
+    assert 0 <= legend.y0 < legend.y1 <= height + 1
 
 
 def test_roc_by_kind_is_scikit_learns(scored):

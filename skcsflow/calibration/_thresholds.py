@@ -53,6 +53,7 @@ def conformal_threshold(scores: ArrayLike, fpr: float) -> float:
     """
     values = _check_scores(scores, "scores")
     check_rate("fpr", fpr)
+    fpr = float(fpr)  # a float16 would make a float16 of fpr * n
     n = len(values)
     k = min(math.floor(round(fpr * (n + 1), 9)), n)  # 0.29 * 100 is a bit less than 29
     if k < 1:
@@ -175,8 +176,8 @@ def optimal_threshold(
     if n_called == 0:
         return float(distinct[0])
     below, above = distinct[n_called - 1 : n_called + 1]
-    middle = below + (above - below) / 2
-    return float(middle if middle > below else above)
+    middle = below / 2 + above / 2  # the difference may be too large a number
+    return float(middle if below < middle <= above else above)
 
 
 def check_rate(name: str, value: Any, *, may_be_one: bool = False) -> None:

@@ -78,9 +78,9 @@ def load_image_folder(root: str | os.PathLike[str], *, category: str | None = No
     FileNotFoundError
         If `root`, `category` or ``train/good`` does not exist or is no folder.
     ValueError
-        If a folder of images is empty, an image lies in ``test`` itself, a mask belongs to no image, to two,
-        or differs in size from its image, an image has two masks, or a file is no image. Files that end too
-        early are not found out before they are decoded. The message names the path.
+        If a folder of images is empty, an image lies in ``test`` itself, a folder there is named "Good", a mask
+        belongs to no image, to two, or differs in size from its image, an image has two masks, or a file is no
+        image. Files that end too early are not found out before they are decoded. The message names the path.
 
     See Also
     --------
@@ -150,8 +150,8 @@ def load_image_folder(root: str | os.PathLike[str], *, category: str | None = No
 def read_mask(path: str | os.PathLike[str] | None, shape: tuple[int, int] | None = None) -> np.ndarray:
     """Read a mask as a boolean array, True where the image is defective.
 
-    A pixel is True where any colour channel is non-zero; alpha is ignored. In JPEG files, whose compression
-    leaves noise around the edges, it must reach half of the largest value.
+    A pixel is True where any colour channel is non-zero; alpha is ignored. In JPEG and lossy WebP files, whose
+    compression leaves noise around the edges, it must be above half of the largest value.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def read_mask(path: str | os.PathLike[str] | None, shape: tuple[int, int] | None
         return np.zeros(shape, dtype=bool)
     try:
         with Image.open(path) as image:
-            lossy = image.format == "JPEG"
+            lossy = image.format in ("JPEG", "MPO") or (image.format == "WEBP" and _is_lossy_webp(path))
             upright = ImageOps.exif_transpose(image)
             if upright.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
                 upright = upright.convert("RGB")
@@ -206,6 +206,10 @@ def read_mask(path: str | os.PathLike[str] | None, shape: tuple[int, int] | None
         resized = Image.fromarray(mask).resize((int(shape[1]), int(shape[0])), Image.Resampling.NEAREST)
         mask = np.asarray(resized)
     return np.array(mask, dtype=bool)
+
+
+def _is_lossy_webp(path: str | os.PathLike[str]) -> bool:
+    return b"VP8L" not in Path(path).read_bytes()  # what the chunk of lossless pixels is called
 
 
 def _require_folder(path: Path, what: str) -> None:
@@ -238,6 +242,8 @@ def _test_folders(test: Path) -> list[Path]:
                 f"The test image {str(path)!r} lies in no folder of its own kind; expected test/good/ or "
                 "test/<defect>/."
             )
+        if path.is_dir() and path.name != _GOOD and path.name.lower() == _GOOD:
+            raise ValueError(f"{str(path)!r} would be a kind of defect. Name it {_GOOD!r}, for good images.")
     return [path for path in _visible(test) if path.is_dir()]
 
 

@@ -34,6 +34,8 @@ SURFACES: tuple[str, ...] = tuple(_SURFACES)
 DEFECTS: tuple[str, ...] = tuple(FLAWS)
 
 _MIN_SIDE = 64
+# Objects fill the shorter side; in longer images than these their parts would be too small a share to be defects.
+_MAX_ASPECT = 4
 # A pixel is defective where some colour channel changed by more than this, of a full range of 1.
 _MASK_THRESHOLD = 0.03
 # Smaller bits of a defect than this share of the image are not drawn at all.
@@ -110,7 +112,8 @@ def make_defects(
         - "swap": parts exchanged or replaced by others; on textures, two patches exchanged and put in turned;
         - "blend": a patch of another surface, faded in.
     size : int or tuple of (int, int), default=(128, 128)
-        Height and width of the images in pixels, each at least 64. One number stands for a square.
+        Height and width of the images in pixels, each at least 64, and one at most four times the other. One
+        number stands for a square.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same images on every call. None draws fresh entropy from the operating system;
         unlike elsewhere in scikit-learn, NumPy's global random state is neither used nor changed.
@@ -285,4 +288,6 @@ def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side >= _MIN_SIDE for side in sides):
         raise ValueError(f"size must be one or two integers of at least {_MIN_SIDE}, got {size!r}.")
+    if max(sides) > _MAX_ASPECT * min(sides):
+        raise ValueError(f"One side of size must be at most {_MAX_ASPECT} times the other, got {size!r}.")
     return int(sides[0]), int(sides[1])

@@ -11,6 +11,7 @@ from skcsflow.metrics._pixel import (
     pixel_f1_max,
     pixel_roc_auc_score,
     pro_auc_score,
+    pro_score,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "pixel_f1_max",
     "pixel_roc_auc_score",
     "pro_auc_score",
+    "pro_score",
 ]

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from skcsflow.metrics._inputs import Image, Pixels
 
-__all__ = ["Curve", "exact_curve", "pixel_curve"]
+__all__ = ["Curve", "exact_curve", "gain_of", "pixel_curve", "split"]
 
 # Values drawn per bin edge. With these, no bin holds much more than its share.
 _DRAWS = 16
@@ -33,6 +33,8 @@ class Curve(NamedTuple):
         Weight of the normal pixels above each threshold, and at or above it.
     n_normal : float
         Weight of all normal pixels.
+    lower : ndarray of shape (k,)
+        The highest value of any pixel below each threshold; the threshold itself where there is none.
     """
 
     threshold: NDArray[Any]
@@ -40,6 +42,7 @@ class Curve(NamedTuple):
     fp_above: NDArray[np.float64]
     fp: NDArray[np.float64]
     n_normal: float
+    lower: NDArray[Any]
 
     def area(self, max_fpr: float = 1.0) -> float:
         """Mean of the share found, over false-positive rates from 0 to `max_fpr`.
@@ -60,12 +63,15 @@ class Curve(NamedTuple):
         tp = np.cumsum(self.gain)
         return min(float(self.gain @ (tp / (tp + self.fp)) / tp[-1]), 1.0)
 
-    def f1_max(self) -> tuple[float, Any]:
-        """The best F1 score and its threshold, the highest one of several."""
+    def f1_max(self) -> tuple[float, float]:
+        """The best F1 score, and a threshold that gives it: between the best one, the highest of several, and `lower`.
+
+        So it serves those who compare with `>` and those who compare with `>=`.
+        """
         tp = np.cumsum(self.gain)
         f1 = 2 * tp / (tp + self.fp + tp[-1])
         best = int(np.argmax(f1))
-        return float(f1[best]), self.threshold[best].item()
+        return float(f1[best]), _between(self.lower[best], self.threshold[best])
 
 
 def exact_curve(
@@ -106,6 +112,11 @@ def exact_curve(
     below: NDArray[Any] = np.searchsorted(normal, values, side="left")
     not_above: NDArray[Any] = np.searchsorted(normal, values, side="right")
     total: float = len(normal)
+    lower = np.concatenate([values[:1], values[:-1]])
+    some = below > 0
+    lower[some] = np.maximum(lower[some], normal[below[some] - 1])
+    if some[0]:
+        lower[0] = normal[below[0] - 1]
     if below_weight is not None:
         below, not_above, total = below_weight[below], below_weight[not_above], below_weight[-1]
     return Curve(
@@ -114,6 +125,7 @@ def exact_curve(
         np.asarray(total - not_above[::-1], dtype=np.float64),
         np.asarray(total - below[::-1], dtype=np.float64),
         float(total),
+        lower[::-1],
     )
 
 
@@ -144,7 +156,7 @@ def pixel_curve(pixels: Pixels, n_bins: int | None, *, per_region: bool = False)
     gain = np.empty(pixels.n_defective) if weighted or per_region else None
     n, m = 0, 0
     for image in pixels:
-        of_normal, of_defective = _split(image)
+        of_normal, of_defective = split(image)
         normal_part = slice(n, n := n + len(of_normal))
         defective_part = slice(m, m := m + len(of_defective))
         normal[normal_part] = of_normal
@@ -152,27 +164,36 @@ def pixel_curve(pixels: Pixels, n_bins: int | None, *, per_region: bool = False)
         if normal_weight is not None:
             normal_weight[normal_part] = image.weight
         if gain is not None:
-            gain[defective_part] = _gain(image, per_region)
+            gain[defective_part] = gain_of(image, per_region)
     return exact_curve(normal, defective, normal_weight, gain)
 
 
 def _binned_curve(pixels: Pixels, edges: NDArray[Any], per_region: bool) -> Curve:
     """Count the pixels of each bin, image by image."""
-    normal, gain = np.zeros(len(edges)), np.zeros(len(edges))
+    normal, gain, lower = np.zeros(len(edges)), np.zeros(len(edges)), np.full(len(edges), -np.inf)
     for image in pixels:
-        of_normal, of_defective = _split(image)
-        normal += image.weight * _histogram(of_normal, edges)
+        of_normal, of_defective = split(image)
+        normal += image.weight * _histogram(of_normal, edges, lower)
         if len(of_defective):
+            count = _histogram(of_defective, edges, lower)
             if per_region:
                 places = np.searchsorted(edges, of_defective, side="right") - 1
-                weights = _gain(image, per_region)
+                weights = gain_of(image, per_region)
                 gain += np.bincount(places, weights=weights, minlength=len(edges))
             else:
-                gain += image.weight * _histogram(of_defective, edges)
+                gain += image.weight * count
+    lower = np.where(np.isfinite(lower), lower, edges).astype(edges.dtype)
     normal, gain = normal[::-1], gain[::-1]
     fp = np.cumsum(normal)
     found = gain > 0
-    return Curve(edges[::-1][found], gain[found], (fp - normal)[found], fp[found], float(fp[-1]))
+    return Curve(
+        edges[::-1][found],
+        gain[found],
+        (fp - normal)[found],
+        fp[found],
+        float(fp[-1]),
+        lower[::-1][found],
+    )
 
 
 def _edges(pixels: Pixels, n_bins: int) -> NDArray[Any]:
@@ -190,7 +211,7 @@ def _edges(pixels: Pixels, n_bins: int) -> NDArray[Any]:
     lowest: tuple[list[Any], list[Any]] = ([], [])
     totals = pixels.n_normal, pixels.n_defective
     for image in pixels:
-        for values, total, kept, lows in zip(_split(image), totals, drawn, lowest, strict=True):
+        for values, total, kept, lows in zip(split(image), totals, drawn, lowest, strict=True):
             if len(values) == 0:
                 continue
             lows.append(values.min())
@@ -208,20 +229,41 @@ def _edges(pixels: Pixels, n_bins: int) -> NDArray[Any]:
     return np.unique(np.concatenate(edges))
 
 
-def _histogram(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the values from each edge up to the next."""
+def _histogram(values: NDArray[Any], edges: NDArray[Any], lower: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Count the values from each edge up to the next, and raise `lower` to the highest value below each edge."""
     # Sorting first is several times as fast as looking up each value.
-    return np.diff(np.searchsorted(np.sort(values), edges), append=len(values))
+    values = np.sort(values)
+    below = np.searchsorted(values, edges)
+    first = int(np.searchsorted(below, 1))  # the first edge that any value is below
+    np.maximum(lower[first:], values[below[first:] - 1], out=lower[first:])
+    return np.diff(below, append=len(values))
 
 
-def _split(image: Image) -> tuple[NDArray[Any], NDArray[Any]]:
+def _between(lower: Any, upper: Any) -> float:
+    """A number that tells values from `upper` up from those down to `lower`: half-way, but for neighbours `lower`.
+
+    In the values' own type, which NumPy rounds a float to before it compares them.
+    """
+    if upper.dtype.kind != "f":
+        lower, upper = int(lower), int(upper)
+        if lower == upper:  # no value is below
+            lower = upper - 1
+        middle = (lower + upper) / 2
+        return middle if lower < middle < upper else lower  # integers beyond 2**53 have no float between them
+    if lower == upper:  # no value is below
+        return float(np.nextafter(upper, -np.inf, dtype=upper.dtype))
+    middle = lower / 2 + upper / 2  # the difference may be too large a number
+    return float(middle if lower <= middle < upper else lower)
+
+
+def split(image: Image) -> tuple[NDArray[Any], NDArray[Any]]:
     """Values of normal and of defective pixels, in the order of the mask."""
     if image.is_good:
         return image.map.reshape(-1), image.map[:0, 0]
     return image.map[~image.mask], image.map[image.mask]
 
 
-def _gain(image: Image, per_region: bool) -> NDArray[np.float64] | float:
+def gain_of(image: Image, per_region: bool) -> NDArray[np.float64] | float:
     """Weights of the defective pixels, in the order of the mask."""
     if not per_region or image.is_good:
         return image.weight

@@ -47,8 +47,10 @@ def f1_max(
         The best F1 score, from 0 to 1. NaN, with an `UndefinedMetricWarning`, where no image is defective or
         none is normal.
     threshold : float
-        Only with `return_threshold=True`: images are called defective where ``y_score >= threshold``. The
-        highest one, where several give the same score; an int where scores are integers.
+        Only with `return_threshold=True`: images are called defective where ``y_score > threshold``. It lies
+        half-way between the lowest score that is called so and the next lower one; of thresholds
+        that give the same F1 score, it is the one with the fewest alarms. ``detector.offset_ = -threshold``
+        makes `predict` call the same images defective.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def f1_max(
     --------
     >>> from skcsflow.metrics import f1_max
     >>> f1_max([1, 1, -1, -1], [0.1, 0.4, 0.3, 0.9], return_threshold=True)
-    (0.8, 0.3)
+    (0.8, 0.2)
     """
     defect = is_defect(y_true, ones_are_normal=False, name="y_true")
     scores = np.asarray(y_score)

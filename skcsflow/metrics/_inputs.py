@@ -44,6 +44,8 @@ class Pixels:
         Masks, non-zero where defective, and anomaly maps.
     sample_weight : array-like of shape (n,), default=None
         Weights of the images.
+    name : str, default="maps"
+        What messages call the maps.
 
     Attributes
     ----------
@@ -63,25 +65,28 @@ class Pixels:
         Where masks or maps aren't a sequence, or hold other things than numbers.
     """
 
-    def __init__(self, masks: Any, maps: Any, sample_weight: ArrayLike | None = None) -> None:
-        self._masks, self._maps = _as_images(masks, "masks"), _as_images(maps, "maps")
+    def __init__(
+        self, masks: Any, maps: Any, sample_weight: ArrayLike | None = None, name: str = "maps"
+    ) -> None:
+        self._name = name
+        self._masks, self._maps = _as_images(masks, "masks"), _as_images(maps, name)
         n = len(self._maps)
         if len(self._masks) != n:
             raise ValueError(
-                f"masks and maps must be of the same length, got {len(self._masks)} masks and {n} maps."
+                f"masks and {name} must be of the same length, got {len(self._masks)} masks and {n} {name}."
             )
         for i, (mask, amap) in enumerate(zip(self._masks, self._maps, strict=True)):
             if mask.shape != amap.shape:
                 raise ValueError(
-                    f"masks and maps must have the same shapes, but masks[{i}] has shape {mask.shape} and "
-                    f"maps[{i}] has shape {amap.shape}."
+                    f"masks and {name} must have the same shapes, but masks[{i}] has shape {mask.shape} and "
+                    f"{name}[{i}] has shape {amap.shape}."
                 )
         self.dtype = np.result_type(*{amap.dtype for amap in self._maps})
         if self.dtype == bool:
             self.dtype = np.dtype(np.uint8)
         elif self.dtype == np.float16:
             self.dtype = np.dtype(np.float32)
-        weights = check_weights(sample_weight, n, "maps")
+        weights = check_weights(sample_weight, n, name)
         self._counted = list(range(n)) if weights is None else np.flatnonzero(weights).tolist()
         if weights is not None and len(set(weights[self._counted])) < 2:
             weights = None  # no metric depends on their scale
@@ -97,7 +102,8 @@ class Pixels:
             if not (np.isfinite(amap.min()) and np.isfinite(amap.max())):
                 row, column = np.argwhere(~np.isfinite(amap))[0]
                 raise ValueError(
-                    f"maps must be finite, but maps[{i}] holds {amap[row, column]} at row {row}, column {column}."
+                    f"{self._name} must be finite, but {self._name}[{i}] holds {amap[row, column]} at row {row}, "
+                    f"column {column}."
                 )
             weight = 1.0 if self.weights is None else float(self.weights[i])
             yield Image(np.asarray(self._masks[i]) != 0, amap, n_defective == 0, weight)
@@ -128,7 +134,7 @@ def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray
     Returns
     -------
     ndarray of shape (n,), float64, or None
-        The weights.
+        The weights, multiplied by a power of two that brings the largest near 1.
 
     Raises
     ------
@@ -146,7 +152,9 @@ def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray
         raise ValueError(
             f"sample_weight must be finite and not negative, but sample_weight[{i}] is {weights[i]}."
         )
-    return weights
+    # No metric depends on their scale. Near 1, their products are neither too small nor too large for float64;
+    # by a power of two, no bit of them changes.
+    return np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
 
 
 def _as_images(images: Any, name: str) -> Sequence[NDArray[Any]]:

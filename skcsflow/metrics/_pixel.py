@@ -6,14 +6,21 @@ import warnings
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skcsflow.metrics._curve import Curve, pixel_curve
+from skcsflow.metrics._curve import Curve, gain_of, pixel_curve, split
 from skcsflow.metrics._inputs import Pixels
 
-__all__ = ["pixel_average_precision_score", "pixel_f1_max", "pixel_roc_auc_score", "pro_auc_score"]
+__all__ = [
+    "pixel_average_precision_score",
+    "pixel_f1_max",
+    "pixel_roc_auc_score",
+    "pro_auc_score",
+    "pro_score",
+]
 
 _N_BINS = [Interval(Integral, 2, None, closed="left"), None]
 
@@ -167,8 +174,10 @@ def pixel_f1_max(
         The best F1 score, from 0 to 1. NaN, with an `UndefinedMetricWarning`, where no pixel is defective or
         none is normal.
     threshold : float
-        Only with `return_threshold=True`: pixels are called defective where ``map >= threshold``. The highest
-        one, where several give the same score; an int where maps are integers.
+        Only with `return_threshold=True`: pixels are called defective where ``map > threshold``. It lies
+        half-way between the lowest value that is called so and the next lower one; of thresholds
+        that give the same F1 score, it is the one with the fewest alarms. ``detector.map_threshold_ = threshold``
+        makes `predict_masks` mark the same pixels.
 
     Raises
     ------
@@ -189,7 +198,7 @@ def pixel_f1_max(
     >>> masks = np.array([[[0, 0, 1], [0, 0, 1]]])
     >>> maps = np.array([[[0.1, 0.4, 0.3], [0.2, 0.1, 0.9]]])
     >>> pixel_f1_max(masks, maps, return_threshold=True)
-    (0.8, 0.3)
+    (0.8, 0.25)
     """
     curve = _curve("pixel_f1_max", masks, maps, sample_weight, n_bins)
     f1, threshold = (float("nan"), float("nan")) if curve is None else curve.f1_max()
@@ -247,6 +256,7 @@ def pro_auc_score(
 
     See Also
     --------
+    pro_score : One point of the curve: the overlap of predicted masks.
     pixel_roc_auc_score : Counts pixels alike, not regions.
 
     References
@@ -268,6 +278,75 @@ def pro_auc_score(
     return float("nan") if curve is None else curve.area(float(max_fpr))
 
 
+def pro_score(masks: Any, predicted_masks: Any, *, sample_weight: ArrayLike | None = None) -> float:
+    """Per-region overlap (PRO): how much of each defective region predicted masks cover, on average.
+
+    A region is a set of defective pixels that touch, at a side or a corner. All regions of all images count
+    alike [1]_. False alarms don't lower it: look at it beside their rate, or at `pro_auc_score`.
+
+    Parameters
+    ----------
+    masks : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
+        Masks, non-zero where defective, of any numeric type: booleans, 0/1 or 0/255.
+    predicted_masks : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
+        What `predict_masks` gives, or ``maps > threshold``: non-zero where called defective. Each must have its
+        mask's shape.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the images, and with them of each one's regions: one of weight 2 counts as if it were there
+        twice, one of weight 0 is left out.
+
+    Returns
+    -------
+    float
+        The mean overlap, from 0 to 1. NaN, with an `UndefinedMetricWarning`, where no pixel is defective.
+
+    Raises
+    ------
+    ValueError
+        Where shapes or lengths don't agree, something is empty, a mask holds NaN, predicted masks of floats hold
+        others than 0, 1 and 255, as anomaly maps do, or a weight is negative.
+    TypeError
+        Where masks don't hold real numbers.
+
+    See Also
+    --------
+    pro_auc_score : The mean over all thresholds of maps with few false alarms.
+
+    References
+    ----------
+    .. [1] P. Bergmann, K. Batzner, M. Fauser, D. Sattlegger and C. Steger. *The MVTec Anomaly Detection
+       Dataset: A Comprehensive Real-World Dataset for Unsupervised Anomaly Detection.* IJCV 129, 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcsflow.metrics import pro_score
+    >>> masks = np.zeros((1, 8, 8), dtype=bool)
+    >>> masks[0, :4, :4] = masks[0, 7, 7] = True  # a large region and a small one
+    >>> predicted = np.zeros((1, 8, 8), dtype=bool)
+    >>> predicted[0, :4, :3] = True  # three quarters of the large one
+    >>> pro_score(masks, predicted)
+    0.375
+    """
+    pixels = Pixels(masks, predicted_masks, sample_weight, "predicted_masks")
+    covered = n_regions = 0.0
+    for image in pixels:
+        if image.map.dtype.kind == "f":
+            for value in image.map[~np.isin(image.map, (0, 1, 255))][:1]:
+                raise ValueError(
+                    f"predicted_masks must hold 0 and 1, or 0 and 255, got {value}. "
+                    "For the masks of anomaly maps, pass maps > threshold."
+                )
+        if not image.is_good:
+            overlap = gain_of(image, per_region=True)
+            covered += float(np.sum(overlap, where=split(image)[1] != 0))
+            n_regions += float(np.sum(overlap))
+    if n_regions == 0:
+        _warn("defective", "pro_score", sample_weight)
+        return float("nan")
+    return min(covered / n_regions, 1.0)  # sums of fractions may end a little above
+
+
 def _curve(
     name: str,
     masks: Any,
@@ -283,11 +362,15 @@ def _curve(
         if count == 0:
             for _ in pixels:  # so that faulty maps are an error here too
                 pass
-            warnings.warn(
-                f"There are no {kind} pixels in masks{' of non-zero weight' if sample_weight is not None else ''}. "
-                f"{name} is not defined in that case and is NaN.",
-                UndefinedMetricWarning,
-                stacklevel=4,
-            )
+            _warn(kind, name, sample_weight, stacklevel=5)
             return None
     return pixel_curve(pixels, n_bins, per_region=per_region)
+
+
+def _warn(kind: str, name: str, sample_weight: ArrayLike | None, stacklevel: int = 3) -> None:
+    warnings.warn(
+        f"There are no {kind} pixels in masks{' of non-zero weight' if sample_weight is not None else ''}. "
+        f"{name} is not defined in that case and is NaN.",
+        UndefinedMetricWarning,
+        stacklevel=stacklevel,
+    )

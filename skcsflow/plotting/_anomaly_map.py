@@ -16,7 +16,14 @@ from skcsflow.plotting._common import (
 )
 from skcsflow.plotting._images import read_images, read_maps, read_masks, resize_map
 from skcsflow.plotting._layout import fit_text, plan_layout
-from skcsflow.plotting._overlay import beyond, line_style, outline, shared_norm, title_lines
+from skcsflow.plotting._overlay import (
+    beyond,
+    line_style,
+    outline,
+    plain_log_formatter,
+    shared_norm,
+    title_lines,
+)
 
 __all__ = ["AnomalyMapDisplay"]
 
@@ -311,13 +318,16 @@ class AnomalyMapDisplay:
         ImportError
             Where matplotlib is missing.
         ValueError
-            Where there isn't one axes for each image.
+            Where there isn't one axes for each image, `n_columns` is below 1, or `vmin` isn't below `vmax`.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
+        if n_columns < 1:
+            raise ValueError(f"n_columns must be 1 or more, got {n_columns!r}.")
+        if vmin is not None and vmax is not None and not vmin < vmax:
+            raise ValueError(f"vmin must be below vmax, got vmin={vmin!r} and vmax={vmax!r}.")
         import matplotlib as mpl
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import LogNorm
-        from matplotlib.ticker import LogFormatter
 
         n = len(self.images)
         self.norm_ = shared_norm(self.maps, self.map_threshold, vmin, vmax) if norm is None else norm
@@ -380,11 +390,8 @@ class AnomalyMapDisplay:
             **place,
         )
         if isinstance(self.norm_, LogNorm):
-            for which in (
-                self.colorbar_.ax.yaxis.set_major_formatter,
-                self.colorbar_.ax.yaxis.set_minor_formatter,
-            ):
-                which(LogFormatter())
+            self.colorbar_.ax.yaxis.set_major_formatter(plain_log_formatter())
+            self.colorbar_.ax.yaxis.set_minor_formatter(plain_log_formatter())
         if self.map_threshold is not None:
             self.colorbar_.ax.axhline(self.map_threshold, **line_style(_MAP_COLOUR, "--", 1.6))
         if has_legend:

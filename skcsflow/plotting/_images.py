@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from skcsflow.datasets import read_mask
+
 __all__ = ["fit_mask", "read_images", "read_maps", "read_masks", "resize_map"]
 
 # The longest side in pixels that images are kept at. A panel of a figure has fewer, and 64 photographs of 20
@@ -75,9 +77,15 @@ def read_masks(
         if item is None:
             read.append(None)
             continue
+        if isinstance(item, (str, os.PathLike)) and Path(item).suffix.lower() != ".npy":
+            read.append(read_mask(item))
+            continue
         array = _item(item, f"masks[{i}]")
         if array.ndim == 3:
-            array = array[..., :3].max(axis=-1)
+            is_stack = array.shape[0] == 1 and array.shape[2] > 4  # (1, H, W), as maps may be
+            array = array[0] if is_stack else array[..., :3].max(axis=-1)
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError(f"masks[{i}] contains NaN.")
         if array.ndim != 2 or array.size == 0:
             raise ValueError(f"masks[{i}] has shape {array.shape}; a mask must have shape (H, W).")
         read.append(array != 0)

@@ -27,9 +27,20 @@ def shared_norm(
         high = np.clip(high, threshold + (threshold - low), threshold + 1.5 * (threshold - low))
     low = float(back(low)) if vmin is None else vmin
     high = float(back(high)) if vmax is None else vmax
-    if not high > low:  # maps that are the same everywhere, or one end given beyond the other
+    if not high > low:  # maps that are the same everywhere, or one end given beyond all of them
         high = 2 * low if logarithmic else low + 1.0
     return (LogNorm if logarithmic else Normalize)(low, high)
+
+
+def plain_log_formatter() -> Any:
+    """Label a logarithmic scale as matplotlib does where it has little room, but with plain numbers: 0.6, not 6e-01."""
+    from matplotlib.ticker import LogFormatter
+
+    class PlainLogFormatter(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:.3g}" if super().__call__(x, pos) else ""
+
+    return PlainLogFormatter()
 
 
 def beyond(norm: Any, maps: Sequence[NDArray[Any]]) -> str:
@@ -58,7 +69,7 @@ def title_lines(
     if name is not None or outcome is not None:
         lines.append(": ".join(part for part in (name, outcome) if part is not None))
     if score is not None:
-        lines.append(f"score {score:.2f}".replace("-", "\N{MINUS SIGN}"))
+        lines.append(f"score {score:.3f}".replace("-", "\N{MINUS SIGN}"))
     return lines
 
 

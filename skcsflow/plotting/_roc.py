@@ -163,7 +163,7 @@ class RocByKindDisplay:
             Where matplotlib is missing.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
-        self.ax_ = single_axes(ax, (5.6, 5.4))
+        self.ax_ = single_axes(ax, (8.0, 5.4))
         self.figure_ = self.ax_.figure
         groups = kinds_of_defect(self.y, self.kinds)
         several = len(groups) > 1
@@ -193,5 +193,10 @@ class RocByKindDisplay:
             xlabel="false positive rate (normal images called defective)",
             ylabel="true positive rate (defects found)",
         )
-        self.ax_.legend(loc="lower right", fontsize=8)  # again, for the styles set above
+        if ax is None:
+            self.ax_.set_aspect(
+                "auto"
+            )  # a square, which scikit-learn asks for, ends up too large beside a legend
+        # Again, for the styles set above; and outside, as curves of kinds that are hard to find run anywhere.
+        self.ax_.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
         return self

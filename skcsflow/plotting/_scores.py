@@ -191,13 +191,13 @@ class ScoreHistogramDisplay:
         ImportError
             Where matplotlib is missing.
         ValueError
-            Where `bins` is below 1.
+            Where `bins` is no int, or below 1.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
         from matplotlib.patheffects import withStroke
 
-        if bins < 1:
-            raise ValueError(f"bins must be 1 or more, got {bins}.")
+        if not isinstance(bins, int | np.integer) or bins < 1:
+            raise ValueError(f"bins must be an int of 1 or more, got {bins!r}.")
         self.ax_ = single_axes(ax, (7.5, 4.2))
         self.figure_ = self.ax_.figure
         edges = self.bin_edges_ = self._edges(bins)
