@@ -394,8 +394,9 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
             if self.whiten and not go_on:
                 model.flow.initialize_whitening(in_batches(features))
             trainer.train(model.flow, features)
-            scored = score_features(model, features, **computing)
-        scores = -np.array([anomaly_score for anomaly_score, _ in scored])
+            scores, peaks = np.empty((2, len(rows)))  # a map at a time: those of all would fill the memory
+            for i, (anomaly_score, scale_maps) in enumerate(score_features(model, features, **computing)):
+                scores[i], peaks[i] = -anomaly_score, fuse_map(model, scale_maps, sizes[i]).max()
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
@@ -410,7 +411,6 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
             name: np.concatenate([before.get(name, []), values]) for name, values in trainer.history.items()
         }
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
-        peaks = [float(fuse_map(model, m, size).max()) for (_, m), size in zip(scored, sizes, strict=True)]
         self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - self.contamination)))
         if hasattr(self, "calibration_scores_"):  # of the model before
             del self.calibration_scores_

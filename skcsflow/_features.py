@@ -159,7 +159,7 @@ def score_features(
     precision: str,
     n_jobs: int | None,
     engine: str = "torch",
-) -> list[tuple[float, list[Tensor]]]:
+) -> Iterator[tuple[float, list[Tensor]]]:
     """Anomaly scores of images whose features are at hand, and the scales' maps.
 
     Parameters
@@ -171,9 +171,9 @@ def score_features(
     precision, n_jobs, engine
         As in :func:`extract_features`.
 
-    Returns
-    -------
-    list of tuples (anomaly_score, scale_maps)
+    Yields
+    ------
+    anomaly_score, scale_maps
         As in :class:`ImageScores`, the same bits as :func:`score_images` gives for the
         images.
     """
@@ -186,7 +186,8 @@ def score_features(
         device,
         n_jobs,
     )
-    return [(score.item(), [m.cpu() for m in scale_maps]) for score, _, *scale_maps in results]
+    for score, _, *scale_maps in results:
+        yield score.item(), [m.cpu() for m in scale_maps]
 
 
 class _Pending(NamedTuple):
