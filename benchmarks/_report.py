@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -53,9 +53,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def with_earlier(
-    name: str, arguments: dict[str, Any], results: dict[str, dict[str, Any]]
+    name: str,
+    arguments: dict[str, Any],
+    results: dict[str, dict[str, Any]],
+    asked: Collection[tuple[str, str]],
 ) -> dict[str, dict[str, Any]]:
-    """Results in two levels, and those of the file of before that this run left out, where its arguments agree.
+    """Results in two levels, and those of the file of before that nobody asked for now, where its arguments agree.
 
     The latter have the environment that they were measured in.
     """
@@ -65,7 +68,9 @@ def with_earlier(
     if earlier.get("arguments") == json.loads(json.dumps(arguments)):
         for outer, inner in earlier["results"].items():
             merged[outer] = {
-                k: {"environment": earlier["environment"], **result} for k, result in inner.items()
+                k: {"environment": earlier["environment"], **result}
+                for k, result in inner.items()
+                if (outer, k) not in asked
             }
     for outer, inner in results.items():
         merged[outer] = {**merged.get(outer, {}), **inner}

@@ -272,7 +272,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit("interrupted; the same command goes on")
     if results:
         arguments = {"device": args.device, "seed": args.seed, "root": args.root.name}
-        grouped = with_earlier(args.name, arguments, by_params(results))
+        asked = [(name, category) for name in params for category in categories]
+        grouped = with_earlier(args.name, arguments, by_params(results), asked)
         write(
             args.name,
             {

@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         by_surface: dict[str, dict[str, Any]] = {}
         for (surface, side), result in results.items():
             by_surface.setdefault(surface, {})[side] = result
-        by_surface = with_earlier(name, arguments, by_surface)
+        by_surface = with_earlier(name, arguments, by_surface, list(jobs))
         known = {(surface, side): result for surface, of in by_surface.items() for side, result in of.items()}
         write(
             name,

@@ -173,19 +173,23 @@ class CalibrationMixin:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores and peaks of images by clones that were not trained on them."""
         self._check_model_params(check_input_size(self.input_size))
-        wanted, known = self._training_params(), getattr(self, "_trained_by", None)
-        if known != wanted:
-            change = (
-                "this detector was trained further since, by warm_start or partial_fit"
-                if known is None
-                else "this detector was trained with "
-                + ", ".join(f"{name}={known[name]!r}" for name in wanted if known[name] != wanted[name])
-            )
+        wanted, known = self._training_params(), getattr(self, "_trained_by", {})
+        others = [
+            name for name in {**(known or {}), **wanted} if not known or known.get(name) != wanted.get(name)
+        ]
+        if others:
+            if known:
+                how = "was trained with " + ", ".join(f"{name}={known.get(name)!r}" for name in others)
+            elif known is None:
+                how = "was trained further since, by warm_start or partial_fit"
+            else:
+                how = "is of a version that did not keep what it was trained with"
+            clones = ", ".join(f"{name}={wanted.get(name)!r}" for name in others)
             raise ValueError(
-                f"cv compares with clones that are fitted with {wanted}, but {change}. Fit it anew, or "
+                f"cv compares with clones that are fitted with {clones}, but this detector {how}. Fit it anew, or "
                 "calibrate on images that it was not trained on."
             )
-        if self.weights is None and not isinstance(self.random_state, int | np.integer):
+        if self.weights is None and "random_state" not in wanted:
             raise ValueError(
                 f"cv needs clones with the same backbone, but with weights=None it is random, and "
                 f"random_state={self.random_state!r} makes another one in each. Set random_state to an int, and "
@@ -194,7 +198,11 @@ class CalibrationMixin:
         folds = KFold(cv, shuffle=True, random_state=0) if isinstance(cv, int | np.integer) else check_cv(cv)
         rows = np.arange(len(X))
         labels = np.where(defective, -1, 1)
-        splits = [(rows[np.asarray(a)], rows[np.asarray(b)]) for a, b in folds.split(rows, labels)]
+        splits = [tuple(map(np.asarray, split)) for split in folds.split(rows, labels)]
+        for k, split in enumerate(splits):
+            if min(map(len, split)) == 0:
+                raise ValueError(f"cv={cv!r} learns from no image or holds out none in its split {k}.")
+        splits = [(rows[learnt], rows[held_out]) for learnt, held_out in splits]
         times = np.zeros(len(rows), dtype=np.int64)
         for k, (learnt, held_out) in enumerate(splits):
             for row in np.intersect1d(learnt, held_out)[:1]:

@@ -395,8 +395,9 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
                 model.flow.initialize_whitening(in_batches(features))
             trainer.train(model.flow, features)
             scores, peaks = np.empty((2, len(rows)))  # a map at a time: those of all would fill the memory
-            for i, (anomaly_score, scale_maps) in enumerate(score_features(model, features, **computing)):
-                scores[i], peaks[i] = -anomaly_score, fuse_map(model, scale_maps, sizes[i]).max()
+            with closing(score_features(model, features, **computing)) as scored:
+                for i, (anomaly_score, scale_maps) in enumerate(scored):
+                    scores[i], peaks[i] = -anomaly_score, fuse_map(model, scale_maps, sizes[i]).max()
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
@@ -552,9 +553,15 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         }
 
     def _training_params(self) -> dict[str, Any]:
-        names = (
-            "n_epochs", "batch_size", "learning_rate", "lr_schedule", "weight_decay", "max_grad_norm", "feature_noise"
-        )  # fmt: skip
+        """Parameters that the flow depends on, beside those of the model."""
+        names = [
+            "n_epochs", "batch_size", "learning_rate", "lr_schedule", "weight_decay", "max_grad_norm",
+            "feature_noise", "precision", "image_shape",
+        ]  # fmt: skip
+        if self.weights is None and isinstance(
+            self.random_state, int | np.integer
+        ):  # the seed of the backbone
+            names.append("random_state")
         return {name: getattr(self, name) for name in names}
 
     def _new_model(self, size: tuple[int, int], seed: int) -> CSFlowModel:

@@ -159,7 +159,7 @@ def score_features(
     precision: str,
     n_jobs: int | None,
     engine: str = "torch",
-) -> Iterator[tuple[float, list[Tensor]]]:
+) -> Generator[tuple[float, list[Tensor]]]:
     """Anomaly scores of images whose features are at hand, and the scales' maps.
 
     Parameters

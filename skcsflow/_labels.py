@@ -79,7 +79,7 @@ def is_defect(
                 f"normal_label={normal_label!r} is not among the labels in {name}: {show_labels(labels)}."
             )
         return np.array([label != normal_label for label in labels], dtype=bool)
-    if values.dtype.kind not in "biu":  # of which none is missing, and there may be many
+    if values.dtype.kind not in "biu":  # integers and booleans lack none, and go on without a loop
         labels = _check_column(values, name)
         if not all(isinstance(label, Real) for label in labels):
             raise _unknown_labels(labels, name)

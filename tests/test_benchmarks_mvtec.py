@@ -273,15 +273,18 @@ def test_results_that_a_run_leaves_out_stay_in_the_file(tmp_path, monkeypatch):
     before["results"] = {"a": {"x": {"v": 1}, "y": {"v": 2}}, "b": {"x": {"v": 3}}}
     _report.write("some", before)
     now = {"a": {"y": {"v": 4}}, "c": {"x": {"v": 5}}}
+    asked = [("a", "y"), ("c", "x")]
     old = before["environment"]
     expected = {
         "a": {"x": {"environment": old, "v": 1}, "y": {"v": 4}},
         "b": {"x": {"environment": old, "v": 3}},
         "c": {"x": {"v": 5}},
     }
-    assert _report.with_earlier("some", {"seed": 0}, now) == expected
-    assert _report.with_earlier("some", {"seed": 1}, now) == now
-    assert _report.with_earlier("other", {"seed": 0}, now) == now
+    assert _report.with_earlier("some", {"seed": 0}, now, asked) == expected
+    assert _report.with_earlier("some", {"seed": 1}, now, asked) == now
+    assert _report.with_earlier("other", {"seed": 0}, now, asked) == now
+    failed = _report.with_earlier("some", {"seed": 0}, now, [*asked, ("b", "x")])
+    assert failed == {**expected, "b": {}}
 
 
 def test_published_only_for_categories_that_have_been():

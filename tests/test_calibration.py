@@ -1,6 +1,7 @@
 """Thresholds: promised false-positive rates, p-values, criteria by labels; as functions and as methods."""
 
 import itertools
+import re
 
 import joblib
 import numpy as np
@@ -276,6 +277,8 @@ def test_a_new_fit_forgets_the_calibration_and_a_file_keeps_it(fitted, images, t
             {"fpr": 0.1, "cv": [(np.arange(20), np.r_[20:40, 20]), (np.r_[20:40], np.arange(20))]},
             "row 20 2 times",
         ),
+        ({"fpr": 0.1, "cv": [([], np.arange(40))]}, "learns from no image or holds out none in its split 0"),
+        ({"fpr": 0.1, "cv": [(np.arange(40), [])]}, "learns from no image or holds out none in its split 0"),
         (
             {"y": np.repeat([1, -1], 20), "fpr": 0.1, "cv": KFold(2)},
             "learns from no normal image in its split 0",
@@ -303,9 +306,7 @@ def test_what_cannot_be_is_an_error_before_any_work(fitted, images, how):
 def test_cross_fitting_needs_a_detector_that_one_fit_made(fitted, images):
     X = images.images[:20]
     fitted.partial_fit(X)
-    with pytest.raises(
-        ValueError, match=r"'n_epochs': 2.* trained further since, by warm_start or partial_fit"
-    ):
+    with pytest.raises(ValueError, match=r"n_epochs=2.* trained further since, by warm_start or partial_fit"):
         fitted.calibrate(X, fpr=0.2, cv=2)
     twice = clone(fitted).set_params(n_epochs=1, warm_start=True).fit(X).fit(X).set_params(n_epochs=2)
     with pytest.raises(ValueError, match="trained further since"):
@@ -328,6 +329,9 @@ def test_cross_fitting_needs_a_detector_that_one_fit_made(fitted, images):
         {"max_grad_norm": None},
         {"lr_schedule": "constant"},
         {"n_epochs": 3},
+        {"precision": "bfloat16"},
+        {"image_shape": (4, 4)},
+        {"random_state": 1},  # of a backbone with random weights
     ],
 )
 def test_cross_fitting_needs_the_parameters_of_the_fit(fitted, images, change):
@@ -335,7 +339,10 @@ def test_cross_fitting_needs_the_parameters_of_the_fit(fitted, images, change):
     before = fitted.get_params()[name]
     fitted.set_params(**change)
     with pytest.raises(
-        ValueError, match=f"'{name}': {value!r}.* but this detector was trained with {name}={before!r}"
+        ValueError,
+        match=re.escape(
+            f"fitted with {name}={value!r}, but this detector was trained with {name}={before!r}."
+        ),
     ):
         fitted.calibrate(images.images[:20], fpr=0.2, cv=2)
 
@@ -354,7 +361,18 @@ def test_cross_fitting_with_other_backbones_in_the_clones_raises(images, tiny_pa
     detector = CSFlowDetector(**{**tiny_params, "weights": None, "random_state": seed}).fit(X)
     with pytest.raises(ValueError, match=r"weights=None .* Set random_state to an int"):
         detector.calibrate(X, fpr=0.2, cv=2)
-    detector.set_params(random_state=0).fit(X).calibrate(X, fpr=0.2, cv=2)
+    detector.set_params(random_state=0)
+    with pytest.raises(ValueError, match="was trained with random_state=None"):
+        detector.calibrate(X, fpr=0.2, cv=2)
+    detector.fit(X).calibrate(X, fpr=0.2, cv=2)
+
+
+def test_cross_fitting_of_a_file_from_before_says_so(fitted, images):
+    del fitted._trained_by
+    with pytest.raises(
+        ValueError, match="this detector is of a version that did not keep what it was trained with"
+    ):
+        fitted.calibrate(images.images[:20], fpr=0.2, cv=2)
 
 
 def test_cross_fitting_takes_splits_of_boolean_masks(fitted, images):

@@ -632,13 +632,16 @@ def test_f1_max_threshold_is_a_float_between_scores(dtype, expected):
     assert type(found) is float
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("n_bins", [None, 16])
-@pytest.mark.parametrize("values", ["neighbours", "largest", "smallest", "nothing below", "one value"])
+@pytest.mark.parametrize(
+    "values", ["neighbours", "odd neighbours", "largest", "smallest", "nothing below", "one value"]
+)
 def test_pixel_f1_max_threshold_tells_any_two_values_apart(values, n_bins, dtype):
     one, huge, tiny = dtype(1), np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
     normal, defective = {
-        "neighbours": (one, np.nextafter(one, dtype(2))),
+        "neighbours": (one, above := np.nextafter(one, dtype(2))),
+        "odd neighbours": (above, np.nextafter(above, dtype(2))),  # their middle is rounded up
         "largest": (-huge, huge),
         "smallest": (tiny, 2 * tiny),
         "nothing below": (one, one / 2),
@@ -650,7 +653,30 @@ def test_pixel_f1_max_threshold_tells_any_two_values_apart(values, n_bins, dtype
     assert (maps > threshold).tolist() == [[[defective <= normal, True]]]
 
 
-def test_f1_max_threshold_of_huge_integers():
+@pytest.mark.parametrize("n_bins", [None, 16])
+@pytest.mark.parametrize("below", [1, 10, 200])
+@pytest.mark.parametrize("defective", [2**60 + 300, 2**63 - 1, 255])
+def test_pixel_f1_max_threshold_tells_integers_apart(defective, below, n_bins):
+    maps = np.array([[[defective - below, defective]]])
+    f1, threshold = pixel_f1_max([[[0, 1]]], maps, n_bins=n_bins, return_threshold=True)
+    assert f1 == 1
+    assert (maps > threshold).tolist() == [[[False, True]]]
+
+
+@pytest.mark.parametrize("n_bins", [None, 2**12])
+def test_pixel_f1_max_threshold_of_maps_of_two_types(n_bins):
+    rng = np.random.RandomState(0)
+    for _ in range(20):
+        masks = rng.rand(2, 30, 30) < 0.2
+        maps = [
+            (rng.normal(size=(30, 30)) + mask).astype(t) for mask, t in zip(masks, ("f2", "f4"), strict=True)
+        ]
+        f1, threshold = pixel_f1_max(list(masks), maps, n_bins=n_bins, return_threshold=True)
+        called = np.stack([m > threshold for m in maps])
+        assert 2 * np.sum(called & masks) / (called.sum() + masks.sum()) == pytest.approx(f1, **EXACT)
+
+
+def test_f1_max_threshold_of_small_unsigned_integers():
     scores = np.array([0, 255, 254], dtype=np.uint8)
     assert f1_max([0, 1, 0], scores, return_threshold=True) == (1.0, 254.5)
 

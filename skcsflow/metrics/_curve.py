@@ -35,6 +35,8 @@ class Curve(NamedTuple):
         Weight of all normal pixels.
     lower : ndarray of shape (k,)
         The highest value of any pixel below each threshold; the threshold itself where there is none.
+    dtype : dtype
+        The user's own type of the values, which NumPy rounds a threshold to when it compares them.
     """
 
     threshold: NDArray[Any]
@@ -43,6 +45,7 @@ class Curve(NamedTuple):
     fp: NDArray[np.float64]
     n_normal: float
     lower: NDArray[Any]
+    dtype: np.dtype[Any]
 
     def area(self, max_fpr: float = 1.0) -> float:
         """Mean of the share found, over false-positive rates from 0 to `max_fpr`.
@@ -71,7 +74,7 @@ class Curve(NamedTuple):
         tp = np.cumsum(self.gain)
         f1 = 2 * tp / (tp + self.fp + tp[-1])
         best = int(np.argmax(f1))
-        return float(f1[best]), _between(self.lower[best], self.threshold[best])
+        return float(f1[best]), _between(self.lower[best], self.threshold[best], self.dtype)
 
 
 def exact_curve(
@@ -79,6 +82,7 @@ def exact_curve(
     defective: NDArray[Any],
     normal_weight: NDArray[np.float64] | None = None,
     gain: NDArray[np.float64] | None = None,
+    dtype: np.dtype[Any] | None = None,
 ) -> Curve:
     """The curve over single values.
 
@@ -88,6 +92,8 @@ def exact_curve(
         Values of either kind. `normal` may be sorted in place.
     normal_weight, gain : ndarray of shape (n,) and (m,), float64, default=None
         Their weights; None weighs all alike.
+    dtype : dtype, default=None
+        The user's own type of the values; None: theirs.
 
     Returns
     -------
@@ -126,6 +132,7 @@ def exact_curve(
         np.asarray(total - below[::-1], dtype=np.float64),
         float(total),
         lower[::-1],
+        values.dtype if dtype is None else dtype,
     )
 
 
@@ -165,12 +172,12 @@ def pixel_curve(pixels: Pixels, n_bins: int | None, *, per_region: bool = False)
             normal_weight[normal_part] = image.weight
         if gain is not None:
             gain[defective_part] = gain_of(image, per_region)
-    return exact_curve(normal, defective, normal_weight, gain)
+    return exact_curve(normal, defective, normal_weight, gain, pixels.coarsest)
 
 
 def _binned_curve(pixels: Pixels, edges: NDArray[Any], per_region: bool) -> Curve:
     """Count the pixels of each bin, image by image."""
-    normal, gain, lower = np.zeros(len(edges)), np.zeros(len(edges)), np.full(len(edges), -np.inf)
+    normal, gain, lower = np.zeros(len(edges)), np.zeros(len(edges)), np.full(len(edges), edges[0])
     for image in pixels:
         of_normal, of_defective = split(image)
         normal += image.weight * _histogram(of_normal, edges, lower)
@@ -182,7 +189,6 @@ def _binned_curve(pixels: Pixels, edges: NDArray[Any], per_region: bool) -> Curv
                 gain += np.bincount(places, weights=weights, minlength=len(edges))
             else:
                 gain += image.weight * count
-    lower = np.where(np.isfinite(lower), lower, edges).astype(edges.dtype)
     normal, gain = normal[::-1], gain[::-1]
     fp = np.cumsum(normal)
     found = gain > 0
@@ -193,6 +199,7 @@ def _binned_curve(pixels: Pixels, edges: NDArray[Any], per_region: bool) -> Curv
         fp[found],
         float(fp[-1]),
         lower[::-1][found],
+        pixels.coarsest,
     )
 
 
@@ -229,7 +236,7 @@ def _edges(pixels: Pixels, n_bins: int) -> NDArray[Any]:
     return np.unique(np.concatenate(edges))
 
 
-def _histogram(values: NDArray[Any], edges: NDArray[Any], lower: NDArray[np.float64]) -> NDArray[np.int64]:
+def _histogram(values: NDArray[Any], edges: NDArray[Any], lower: NDArray[Any]) -> NDArray[np.int64]:
     """Count the values from each edge up to the next, and raise `lower` to the highest value below each edge."""
     # Sorting first is several times as fast as looking up each value.
     values = np.sort(values)
@@ -239,21 +246,21 @@ def _histogram(values: NDArray[Any], edges: NDArray[Any], lower: NDArray[np.floa
     return np.diff(below, append=len(values))
 
 
-def _between(lower: Any, upper: Any) -> float:
-    """A number that tells values from `upper` up from those down to `lower`: half-way, but for neighbours `lower`.
-
-    In the values' own type, which NumPy rounds a float to before it compares them.
-    """
-    if upper.dtype.kind != "f":
+def _between(lower: Any, upper: Any, dtype: np.dtype[Any]) -> float:
+    """A number that tells values from `upper` up from those down to `lower`, in a type: half-way, or else `lower`."""
+    if dtype.kind != "f":
         lower, upper = int(lower), int(upper)
         if lower == upper:  # no value is below
             lower = upper - 1
-        middle = (lower + upper) / 2
-        return middle if lower < middle < upper else lower  # integers beyond 2**53 have no float between them
-    if lower == upper:  # no value is below
-        return float(np.nextafter(upper, -np.inf, dtype=upper.dtype))
-    middle = lower / 2 + upper / 2  # the difference may be too large a number
-    return float(middle if lower <= middle < upper else lower)
+        return (
+            (lower + upper) / 2 if max(-lower, upper) <= 2**53 else lower
+        )  # else floats tell no integers apart
+    if lower == upper:
+        return float(np.nextafter(dtype.type(upper), dtype.type(-np.inf)))
+    middle = float(
+        dtype.type(float(lower) / 2 + float(upper) / 2)
+    )  # the difference may be too large a number
+    return middle if lower <= middle < upper else float(lower)
 
 
 def split(image: Image) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -48,9 +48,10 @@ def f1_max(
         none is normal.
     threshold : float
         Only with `return_threshold=True`: images are called defective where ``y_score > threshold``. It lies
-        half-way between the lowest score that is called so and the next lower one; of thresholds
-        that give the same F1 score, it is the one with the fewest alarms. ``detector.offset_ = -threshold``
-        makes `predict` call the same images defective.
+        half-way between the lowest score that is called so and the next lower one, or just below where there is
+        none, or no number between; an int for integers beyond 2**53. Of thresholds that give the same F1 score,
+        it is the one with the fewest alarms. ``detector.offset_ = -threshold`` makes `predict` call the same
+        images defective.
 
     Raises
     ------

@@ -51,6 +51,8 @@ class Pixels:
     ----------
     dtype : dtype
         The maps' common type; half precision and booleans are widened, as they sort slowly.
+    coarsest : dtype
+        The smallest of their own types that are of floats, or else the common type.
     weights : ndarray of shape (n,), float64, or None
         Weights; None where those that aren't 0 are all the same.
     n_defective, n_normal : int
@@ -81,7 +83,11 @@ class Pixels:
                     f"masks and {name} must have the same shapes, but masks[{i}] has shape {mask.shape} and "
                     f"{name}[{i}] has shape {amap.shape}."
                 )
-        self.dtype = np.result_type(*{amap.dtype for amap in self._maps})
+        dtypes = {amap.dtype for amap in self._maps}
+        self.dtype = np.result_type(*dtypes)
+        self.coarsest = min(
+            (d for d in dtypes if d.kind == "f"), key=lambda d: d.itemsize, default=self.dtype
+        )
         if self.dtype == bool:
             self.dtype = np.dtype(np.uint8)
         elif self.dtype == np.float16:
@@ -153,7 +159,7 @@ def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray
             f"sample_weight must be finite and not negative, but sample_weight[{i}] is {weights[i]}."
         )
     # No metric depends on their scale. Near 1, their products are neither too small nor too large for float64;
-    # by a power of two, no bit of them changes.
+    # by a power of two, no bit of them changes, but for those too small to count beside the largest.
     return np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
 
 

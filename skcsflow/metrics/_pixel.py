@@ -175,9 +175,10 @@ def pixel_f1_max(
         none is normal.
     threshold : float
         Only with `return_threshold=True`: pixels are called defective where ``map > threshold``. It lies
-        half-way between the lowest value that is called so and the next lower one; of thresholds
-        that give the same F1 score, it is the one with the fewest alarms. ``detector.map_threshold_ = threshold``
-        makes `predict_masks` mark the same pixels.
+        half-way between the lowest value that is called so and the next lower one, or just below where there is
+        none, or no number between; an int for integers beyond 2**53. Of thresholds that give the same F1 score,
+        it is the one with the fewest alarms. ``detector.map_threshold_ = threshold`` makes `predict_masks` mark
+        the same pixels.
 
     Raises
     ------

@@ -16,14 +16,7 @@ from skcsflow.plotting._common import (
 )
 from skcsflow.plotting._images import read_images, read_maps, read_masks, resize_map
 from skcsflow.plotting._layout import fit_text, plan_layout
-from skcsflow.plotting._overlay import (
-    beyond,
-    line_style,
-    outline,
-    plain_log_formatter,
-    shared_norm,
-    title_lines,
-)
+from skcsflow.plotting._overlay import beyond, line_style, outline, shared_norm, title_lines
 
 __all__ = ["AnomalyMapDisplay"]
 
@@ -323,11 +316,13 @@ class AnomalyMapDisplay:
         require_matplotlib(f"{type(self).__name__}.plot")
         if n_columns < 1:
             raise ValueError(f"n_columns must be 1 or more, got {n_columns!r}.")
-        if vmin is not None and vmax is not None and not vmin < vmax:
+        if norm is None and vmin is not None and vmax is not None and not vmin < vmax:
             raise ValueError(f"vmin must be below vmax, got vmin={vmin!r} and vmax={vmax!r}.")
         import matplotlib as mpl
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import LogNorm
+
+        from skcsflow.plotting._ticks import PlainLogFormatter
 
         n = len(self.images)
         self.norm_ = shared_norm(self.maps, self.map_threshold, vmin, vmax) if norm is None else norm
@@ -390,8 +385,8 @@ class AnomalyMapDisplay:
             **place,
         )
         if isinstance(self.norm_, LogNorm):
-            self.colorbar_.ax.yaxis.set_major_formatter(plain_log_formatter())
-            self.colorbar_.ax.yaxis.set_minor_formatter(plain_log_formatter())
+            self.colorbar_.ax.yaxis.set_major_formatter(PlainLogFormatter())
+            self.colorbar_.ax.yaxis.set_minor_formatter(PlainLogFormatter())
         if self.map_threshold is not None:
             self.colorbar_.ax.axhline(self.map_threshold, **line_style(_MAP_COLOUR, "--", 1.6))
         if has_legend:

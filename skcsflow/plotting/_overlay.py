@@ -32,17 +32,6 @@ def shared_norm(
     return (LogNorm if logarithmic else Normalize)(low, high)
 
 
-def plain_log_formatter() -> Any:
-    """Label a logarithmic scale as matplotlib does where it has little room, but with plain numbers: 0.6, not 6e-01."""
-    from matplotlib.ticker import LogFormatter
-
-    class PlainLogFormatter(LogFormatter):
-        def __call__(self, x: float, pos: int | None = None) -> str:
-            return f"{x:.3g}" if super().__call__(x, pos) else ""
-
-    return PlainLogFormatter()
-
-
 def beyond(norm: Any, maps: Sequence[NDArray[Any]]) -> str:
     """Name the ends of a scale that maps go beyond, as a colour bar knows them."""
     below = any(np.min(m) < norm.vmin for m in maps)

@@ -194,9 +194,8 @@ class RocByKindDisplay:
             ylabel="true positive rate (defects found)",
         )
         if ax is None:
-            self.ax_.set_aspect(
-                "auto"
-            )  # a square, which scikit-learn asks for, ends up too large beside a legend
+            # A square, which scikit-learn asks for, ends up too large beside a legend.
+            self.ax_.set_aspect("auto")
         # Again, for the styles set above; and outside, as curves of kinds that are hard to find run anywhere.
         self.ax_.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
         return self
