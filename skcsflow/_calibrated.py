@@ -173,14 +173,12 @@ class CalibrationMixin:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores and peaks of images by clones that were not trained on them."""
         self._check_model_params(check_input_size(self.input_size))
-        wanted, known = self._training_params(), getattr(self, "_trained_by", {})
-        others = [
-            name for name in {**(known or {}), **wanted} if not known or known.get(name) != wanted.get(name)
-        ]
+        wanted, known = self._training_params(), getattr(self, "_trained_by", None) or {}
+        others = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
         if others:
             if known:
                 how = "was trained with " + ", ".join(f"{name}={known.get(name)!r}" for name in others)
-            elif known is None:
+            elif hasattr(self, "_trained_by"):
                 how = "was trained further since, by warm_start or partial_fit"
             else:
                 how = "is of a version that did not keep what it was trained with"
@@ -198,18 +196,18 @@ class CalibrationMixin:
         folds = KFold(cv, shuffle=True, random_state=0) if isinstance(cv, int | np.integer) else check_cv(cv)
         rows = np.arange(len(X))
         labels = np.where(defective, -1, 1)
-        splits = [tuple(map(np.asarray, split)) for split in folds.split(rows, labels)]
-        for k, split in enumerate(splits):
+        splits = []
+        times = np.zeros(len(rows), dtype=np.int64)
+        for k, split in enumerate(folds.split(rows, labels)):
             if min(map(len, split)) == 0:
                 raise ValueError(f"cv={cv!r} learns from no image or holds out none in its split {k}.")
-        splits = [(rows[learnt], rows[held_out]) for learnt, held_out in splits]
-        times = np.zeros(len(rows), dtype=np.int64)
-        for k, (learnt, held_out) in enumerate(splits):
+            learnt, held_out = (rows[np.asarray(side)] for side in split)
             for row in np.intersect1d(learnt, held_out)[:1]:
                 raise ValueError(f"cv={cv!r} learns from row {row} and holds it out in one split.")
             if defective[learnt].all():
                 raise ValueError(f"cv={cv!r} learns from no normal image in its split {k}.")
             np.add.at(times, held_out, 1)
+            splits.append((learnt, held_out))
         for row in np.flatnonzero(times != 1)[:1]:
             raise ValueError(f"cv={cv!r} holds out row {row} {times[row]} times; each must be held out once.")
         scores, peaks = np.empty((2, len(rows)))

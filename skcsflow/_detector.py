@@ -558,10 +558,8 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
             "n_epochs", "batch_size", "learning_rate", "lr_schedule", "weight_decay", "max_grad_norm",
             "feature_noise", "precision", "image_shape",
         ]  # fmt: skip
-        if self.weights is None and isinstance(
-            self.random_state, int | np.integer
-        ):  # the seed of the backbone
-            names.append("random_state")
+        if self.weights is None and isinstance(self.random_state, int | np.integer):
+            names.append("random_state")  # the seed of the backbone too
         return {name: getattr(self, name) for name in names}
 
     def _new_model(self, size: tuple[int, int], seed: int) -> CSFlowModel:

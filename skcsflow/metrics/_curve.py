@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from skcsflow.metrics._inputs import Image, Pixels
 
-__all__ = ["Curve", "exact_curve", "gain_of", "pixel_curve", "split"]
+__all__ = ["Curve", "exact_curve", "gain_of", "pixel_curve"]
 
 # Values drawn per bin edge. With these, no bin holds much more than its share.
 _DRAWS = 16
@@ -163,7 +163,7 @@ def pixel_curve(pixels: Pixels, n_bins: int | None, *, per_region: bool = False)
     gain = np.empty(pixels.n_defective) if weighted or per_region else None
     n, m = 0, 0
     for image in pixels:
-        of_normal, of_defective = split(image)
+        of_normal, of_defective = _split(image)
         normal_part = slice(n, n := n + len(of_normal))
         defective_part = slice(m, m := m + len(of_defective))
         normal[normal_part] = of_normal
@@ -179,7 +179,7 @@ def _binned_curve(pixels: Pixels, edges: NDArray[Any], per_region: bool) -> Curv
     """Count the pixels of each bin, image by image."""
     normal, gain, lower = np.zeros(len(edges)), np.zeros(len(edges)), np.full(len(edges), edges[0])
     for image in pixels:
-        of_normal, of_defective = split(image)
+        of_normal, of_defective = _split(image)
         normal += image.weight * _histogram(of_normal, edges, lower)
         if len(of_defective):
             count = _histogram(of_defective, edges, lower)
@@ -218,7 +218,7 @@ def _edges(pixels: Pixels, n_bins: int) -> NDArray[Any]:
     lowest: tuple[list[Any], list[Any]] = ([], [])
     totals = pixels.n_normal, pixels.n_defective
     for image in pixels:
-        for values, total, kept, lows in zip(split(image), totals, drawn, lowest, strict=True):
+        for values, total, kept, lows in zip(_split(image), totals, drawn, lowest, strict=True):
             if len(values) == 0:
                 continue
             lows.append(values.min())
@@ -263,7 +263,7 @@ def _between(lower: Any, upper: Any, dtype: np.dtype[Any]) -> float:
     return middle if lower <= middle < upper else float(lower)
 
 
-def split(image: Image) -> tuple[NDArray[Any], NDArray[Any]]:
+def _split(image: Image) -> tuple[NDArray[Any], NDArray[Any]]:
     """Values of normal and of defective pixels, in the order of the mask."""
     if image.is_good:
         return image.map.reshape(-1), image.map[:0, 0]

@@ -2,16 +2,13 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils._param_validation import validate_params
 
 from skcsflow._labels import is_defect
 from skcsflow.metrics._curve import exact_curve
-from skcsflow.metrics._inputs import check_weights
+from skcsflow.metrics._inputs import check_weights, warn_undefined
 
 __all__ = ["f1_max"]
 
@@ -89,12 +86,7 @@ def f1_max(
         defect, scores, weights = defect[counted], scores[counted], weights[counted]
     for found, kind in ((defect.any(), "defective"), (not defect.all(), "normal")):
         if len(defect) == 0 or not found:
-            warnings.warn(
-                f"There are no {kind} images in y_true{' of non-zero weight' if weights is not None else ''}. "
-                "f1_max is not defined in that case and is NaN.",
-                UndefinedMetricWarning,
-                stacklevel=3,
-            )
+            warn_undefined("f1_max", f"{kind} images in y_true", sample_weight, stacklevel=4)
             return (float("nan"), float("nan")) if return_threshold else float("nan")
     curve = exact_curve(
         scores[~defect],

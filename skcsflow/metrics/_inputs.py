@@ -3,13 +3,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
 import mmap
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import UndefinedMetricWarning
 
-__all__ = ["Image", "Pixels", "check_weights"]
+__all__ = ["Image", "Pixels", "check_weights", "warn_undefined"]
 
 
 class Image(NamedTuple):
@@ -161,6 +163,16 @@ def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray
     # No metric depends on their scale. Near 1, their products are neither too small nor too large for float64;
     # by a power of two, no bit of them changes, but for those too small to count beside the largest.
     return np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
+
+
+def warn_undefined(metric: str, missing: str, sample_weight: ArrayLike | None, *, stacklevel: int) -> None:
+    """Warn, as scikit-learn does, that a metric is NaN for want of images or pixels of a kind."""
+    warnings.warn(
+        f"There are no {missing}{' of non-zero weight' if sample_weight is not None else ''}. "
+        f"{metric} is not defined in that case and is NaN.",
+        UndefinedMetricWarning,
+        stacklevel=stacklevel,
+    )
 
 
 def _as_images(images: Any, name: str) -> Sequence[NDArray[Any]]:

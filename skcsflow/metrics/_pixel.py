@@ -2,17 +2,15 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
-import warnings
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skcsflow.metrics._curve import Curve, gain_of, pixel_curve, split
-from skcsflow.metrics._inputs import Pixels
+from skcsflow.metrics._curve import Curve, gain_of, pixel_curve
+from skcsflow.metrics._inputs import Pixels, warn_undefined
 
 __all__ = [
     "pixel_average_precision_score",
@@ -340,10 +338,10 @@ def pro_score(masks: Any, predicted_masks: Any, *, sample_weight: ArrayLike | No
                 )
         if not image.is_good:
             overlap = gain_of(image, per_region=True)
-            covered += float(np.sum(overlap, where=split(image)[1] != 0))
+            covered += float(np.sum(overlap, where=image.map[image.mask] != 0))
             n_regions += float(np.sum(overlap))
     if n_regions == 0:
-        _warn("defective", "pro_score", sample_weight)
+        warn_undefined("pro_score", "defective pixels in masks", sample_weight, stacklevel=3)
         return float("nan")
     return min(covered / n_regions, 1.0)  # sums of fractions may end a little above
 
@@ -363,15 +361,6 @@ def _curve(
         if count == 0:
             for _ in pixels:  # so that faulty maps are an error here too
                 pass
-            _warn(kind, name, sample_weight, stacklevel=5)
+            warn_undefined(name, f"{kind} pixels in masks", sample_weight, stacklevel=5)
             return None
     return pixel_curve(pixels, n_bins, per_region=per_region)
-
-
-def _warn(kind: str, name: str, sample_weight: ArrayLike | None, stacklevel: int = 3) -> None:
-    warnings.warn(
-        f"There are no {kind} pixels in masks{' of non-zero weight' if sample_weight is not None else ''}. "
-        f"{name} is not defined in that case and is NaN.",
-        UndefinedMetricWarning,
-        stacklevel=stacklevel,
-    )
