@@ -12,6 +12,7 @@ from benchmarks._data import elpv_split, timed_auroc
 from benchmarks._floor import Work, count_scoring, count_work
 from skcsflow import CSFlowDetector
 from skcsflow._device import has_fast_bfloat16
+from skcsflow._maps import fuse_map
 from skcsflow.datasets import load_elpv
 from skcsflow.nn import CSFlowLoss
 
@@ -109,10 +110,10 @@ class Scorer:
 
     def seconds_to_score(self, n_images: int, batch_size: int) -> float:
         """Seconds for the first cells; the detector itself knows how many it computes at a time."""
-        generator = self.detector.model_.anomaly_map_generator
+        model = self.detector.model_
         start = perf_counter()
         for scored in self.detector._score_images(self.images[:n_images]):
-            generator.fuse([m[None, None] for m in scored.scale_maps], generator.input_dims[1:])
+            fuse_map(model, scored.scale_maps, model.anomaly_map_generator.input_dims[1:])
         return perf_counter() - start
 
     def work(self) -> Work:

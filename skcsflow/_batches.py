@@ -1,20 +1,38 @@
 """Networks applied to many items so that no result depends on the others."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice, repeat
+from contextlib import closing
+from itertools import chain, islice, repeat
 from typing import TypeVar
 
 import joblib
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skcsflow._device import repeatable
+from skcsflow._weights_cache import WeightsCache
 
-__all__ = ["apply_to_batch", "map_items", "map_on_cores", "resolve_n_threads"]
+__all__ = [
+    "apply_to_batch",
+    "apply_to_group",
+    "group_size",
+    "map_items",
+    "map_on_cores",
+    "resolve_n_threads",
+]
 
 CUDA_BATCH_SIZE = 16
 """Items that go through a network together on a GPU; always that many."""
+
+GROUP_SIZE = 4
+"""Images that go through a network together on one core, at most."""
+
+GROUP_PIXELS = 2**18
+"""Pixels of such images: of more, the maps of a backbone's first layers leave the caches."""
+
+GROUPS_PER_THREAD = 4
+"""Groups that each thread must get, lest threads wait for the last ones."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,14 +44,15 @@ def map_items(
     n_items: int,
     device: torch.device,
     n_jobs: int | None,
+    size: int = 1,
 ) -> Generator[R, None, None]:
     """Read items and compute a result for each.
 
     Which kernels run, and so the last digits of a result, depend on the shape of a
-    batch and on the number of threads. On the CPU each item therefore is computed by
-    itself on one core, several at a time, which for the small networks of a laptop is
-    no slower. On a GPU items are computed up to 16 at a time; :func:`apply_to_batch`
-    then gives all batches that size.
+    batch and on the number of threads. On the CPU each item therefore is computed on one
+    core, several at a time, by itself or in a group where that changes nothing, see
+    :func:`apply_to_group`. On a GPU items are computed up to 16 at a time;
+    :func:`apply_to_batch` then gives all batches that size.
 
     Parameters
     ----------
@@ -41,7 +60,7 @@ def map_items(
         Gives item `i`. Runs in several threads.
     compute : callable
         Takes a list of items, gives a list of their results. On the CPU runs in several
-        threads and is given one item at a time.
+        threads and is given `size` items at a time, or what is left of them.
     n_items : int
         Number of items.
     device : torch.device
@@ -49,6 +68,8 @@ def map_items(
     n_jobs : int or None
         Number of threads to read with, and on the CPU to compute with. None: as many as
         torch uses here; -1: as many as there are cores.
+    size : int, default=1
+        Number of items in a group, on the CPU.
 
     Yields
     ------
@@ -56,7 +77,10 @@ def map_items(
         Result for each item in turn.
     """
     if device.type == "cpu":
-        yield from map_on_cores(lambda i: compute([read(i)])[0], range(n_items), n_jobs)
+        groups = (range(start, min(start + size, n_items)) for start in range(0, n_items, size))
+        computed = map_on_cores(lambda group: compute([read(i) for i in group]), groups, n_jobs)
+        with closing(computed):
+            yield from chain.from_iterable(computed)
         return
     items = map_on_cores(read, range(n_items), n_jobs)
     while batch := list(islice(items, CUDA_BATCH_SIZE)):
@@ -69,7 +93,7 @@ def apply_to_batch(
     function: Callable[[list[Tensor]], list[Tensor]],
     items: Sequence[Sequence[Tensor]],
     device: torch.device,
-    size: int | None = None,
+    size: int = CUDA_BATCH_SIZE,
 ) -> list[list[Tensor]]:
     """Apply a function of batches to items, in a batch whose size is always the same.
 
@@ -81,9 +105,8 @@ def apply_to_batch(
         The tensors of each item, without the batch's axis; at most `size` of them.
     device : torch.device
         Where to compute.
-    size : int or None, default=None
-        Size of the batch, which is filled up with copies of the last item. None: 1 on
-        the CPU, 16 on a GPU.
+    size : int, default=16
+        Size of the batch, which is filled up with copies of the last item.
 
     Returns
     -------
@@ -91,13 +114,106 @@ def apply_to_batch(
         Result for each item, without the batch's axis. It depends on nothing but the
         item.
     """
-    if size is None:
-        size = 1 if device.type == "cpu" else CUDA_BATCH_SIZE
     if len(items) > size:
         raise ValueError(f"A batch holds at most {size} items here, got {len(items)}.")
     filled = [*items, *repeat(items[-1], size - len(items))]
-    results = function([torch.stack(tensors).to(device) for tensors in zip(*filled, strict=True)])
+    return _together(lambda batch: function([t.to(device) for t in batch]), filled)[: len(items)]
+
+
+def group_size(
+    n_items: int, image_size: Sequence[int], device: torch.device, precision: str, n_jobs: int | None
+) -> int:
+    """Number of images for one core to compute together, see :func:`map_items`.
+
+    Parameters
+    ----------
+    n_items : int
+        Number of images in all.
+    image_size : sequence of int (H, W)
+        Size of each.
+    precision : {"float32", "float64", "bfloat16"}
+        Precision to compute in.
+    device, n_jobs
+        As in :func:`map_items`.
+
+    Returns
+    -------
+    int
+        1 where there are too few images, where they are too large, and in bfloat16.
+    """
+    if device.type != "cpu" or precision == "bfloat16":
+        # Rounding to bfloat16 hides that sums are made in another order, but for a few images in a
+        # hundred: too few for a trial to tell.
+        return 1
+    size = max(1, min(GROUP_SIZE, GROUP_PIXELS // (image_size[0] * image_size[1])))
+    is_enough = n_items >= GROUPS_PER_THREAD * size * resolve_n_threads(n_jobs)
+    return size if is_enough else 1
+
+
+def apply_to_group(
+    function: Callable[[list[Tensor]], list[Tensor]],
+    items: Sequence[Sequence[Tensor]],
+    size: int,
+    network: nn.Module,
+    kernels: tuple[str, ...],
+) -> list[list[Tensor]]:
+    """Apply a function of batches to items on one core, which gives each item the bits that it has alone.
+
+    Together they share the reading of the network's weights, which for a wide flow takes
+    longer than the products of one image. Whether kernels compute an item alike in a
+    batch and alone is for their libraries to choose: it is tried once, with noise, for
+    each network, shape and size; where a single bit differs, items go one by one. In
+    float32 and float64 sums made in another order show in most of their last bits.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and returns a list of Tensors of shape (batch size, ...), on the CPU.
+    items : sequence of sequences of Tensors
+        The tensors of each item, without the batch's axis; at most `size` of them.
+    size : int
+        Number of items of a full group. Others go one by one.
+    network : nn.Module
+        The network that the function runs.
+    kernels : tuple of str
+        What else chooses the kernels: engine and precision.
+
+    Returns
+    -------
+    list of lists of Tensors
+        Result for each item, without the batch's axis.
+    """
+    if size > 1 and len(items) == size:
+        shapes = tuple((t.shape, t.dtype) for t in items[0])
+        if _SAME_TOGETHER.get_or_make(
+            network, (kernels, shapes, size), lambda: _is_same_together(function, items)
+        ):
+            return _together(function, items)
+    return [result for item in items for result in _together(function, [item])]
+
+
+def _is_same_together(
+    function: Callable[[list[Tensor]], list[Tensor]], items: Sequence[Sequence[Tensor]]
+) -> bool:
+    # Noise, not the items: these may be alike, or black.
+    generator = torch.Generator().manual_seed(0)
+    noise = [[torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in item] for item in items]
+    alone = (_together(function, [item])[0] for item in noise)
+    return all(
+        a.numpy().tobytes() == b.numpy().tobytes()
+        for together, single in zip(_together(function, noise), alone, strict=True)
+        for a, b in zip(together, single, strict=True)
+    )
+
+
+def _together(
+    function: Callable[[list[Tensor]], list[Tensor]], items: Sequence[Sequence[Tensor]]
+) -> list[list[Tensor]]:
+    results = function([torch.stack(tensors) for tensors in zip(*items, strict=True)])
     return [[r[k] for r in results] for k in range(len(items))]
+
+
+_SAME_TOGETHER: WeightsCache[bool] = WeightsCache()
 
 
 def resolve_n_threads(n_jobs: int | None) -> int:
@@ -107,7 +223,9 @@ def resolve_n_threads(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 
-def map_on_cores(function: Callable[[T], R], items: Iterable[T], n_jobs: int | None) -> Iterator[R]:
+def map_on_cores(
+    function: Callable[[T], R], items: Iterable[T], n_jobs: int | None
+) -> Generator[R, None, None]:
     """Apply a function to items in threads that keep to one core each; results in order."""
     intra_op_threads = torch.get_num_threads()
     n_threads = resolve_n_threads(n_jobs)

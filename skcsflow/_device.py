@@ -9,6 +9,7 @@ __all__ = [
     "PRECISIONS",
     "autocast",
     "has_fast_bfloat16",
+    "one_core",
     "parameter_dtype",
     "repeatable",
     "resolve_device",
@@ -93,3 +94,14 @@ def repeatable(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warning)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keep what torch computes here to one core, as others are busy: its threads would wait for each other."""
+    intra_op_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(intra_op_threads)

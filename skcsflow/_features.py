@@ -1,6 +1,6 @@
 """Images -> feature maps -> scores and maps, each image for itself."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from importlib.metadata import version
@@ -9,9 +9,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from skcsflow._batches import apply_to_batch, map_items, map_on_cores, resolve_n_threads
+from skcsflow._batches import (
+    apply_to_batch,
+    apply_to_group,
+    group_size,
+    map_items,
+    map_on_cores,
+    resolve_n_threads,
+)
 from skcsflow._cache import CachedFeatures, FeatureCache
 from skcsflow._device import autocast
 from skcsflow._openvino import run_openvino
@@ -122,7 +129,12 @@ def extract_features(
     """
     extractor = _Extractor(model, images, precision, engine, cache, len(rows), n_jobs)
     yield from map_items(
-        lambda i: extractor.prepare(rows[i]), extractor.finish, len(rows), extractor.device, n_jobs
+        lambda i: extractor.prepare(rows[i]),
+        extractor.finish,
+        len(rows),
+        extractor.device,
+        n_jobs,
+        extractor.size,
     )
 
 
@@ -137,14 +149,14 @@ def score_images(
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
     extractor = _Extractor(model, images, precision, engine, cache, len(images), n_jobs)
-    scorer = _Scorer(model, precision, engine)
+    scorer = _Scorer(model, precision, engine, extractor.size)
 
     def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
         features = extractor.finish(pending)
-        scored = apply_to_batch(scorer, [f.maps for f in features], extractor.device)
+        scored = scorer.score([f.maps for f in features])
         return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
-    results = map_items(extractor.prepare, compute, len(images), extractor.device, n_jobs)
+    results = map_items(extractor.prepare, compute, len(images), extractor.device, n_jobs, extractor.size)
     with closing(results):  # its threads end here, also where the caller keeps the error
         for i, ((score, log_likelihood, *scale_maps), size) in enumerate(results):
             if not (score.isfinite() and log_likelihood.isfinite()):
@@ -178,14 +190,10 @@ def score_features(
         images.
     """
     device = features[0].device
-    scorer = _Scorer(model, precision, engine)
-    results = map_items(
-        lambda i: [f[i] for f in features],
-        lambda items: apply_to_batch(scorer, items, device),
-        len(features[0]),
-        device,
-        n_jobs,
-    )
+    n_images = len(features[0])
+    size = group_size(n_images, model.config["input_size"], device, precision, n_jobs)
+    scorer = _Scorer(model, precision, engine, size)
+    results = map_items(lambda i: [f[i] for f in features], scorer.score, n_images, device, n_jobs, size)
     for score, _, *scale_maps in results:
         yield score.item(), [m.cpu() for m in scale_maps]
 
@@ -224,6 +232,7 @@ class _Extractor:
         self.input_size = model.anomaly_map_generator.input_dims[1:]
         self.dtype = model.feature_extractor.mean.dtype
         self.device = model.feature_extractor.mean.device
+        self.size = group_size(n_images, self.input_size, self.device, precision, n_jobs)
         self.on_two_cores = (
             n_images == 1
             and self.device.type == "cpu"
@@ -290,8 +299,14 @@ class _Extractor:
         return [_tensors(entry) for entry in self.cache.get_or_compute([p.key for p in pending], compute)]
 
     def _extract(self, pending: list[_Pending]) -> list[list[Tensor]]:
-        extracted = apply_to_batch(
-            self._run, [[p.image] for p in pending if p.image is not None], self.device
+        images = [[p.image] for p in pending if p.image is not None]
+        extracted = _apply(
+            self._run,
+            images,
+            self.size,
+            self.device,
+            self.model.feature_extractor,
+            (self.engine, self.precision),
         )
         for p, maps in zip(pending, extracted, strict=True):
             if not all(m.isfinite().all() for m in maps):
@@ -317,21 +332,41 @@ class _Extractor:
         return [f.to(images.dtype).contiguous() for f in features]
 
 
+def _apply(
+    function: Callable[[list[Tensor]], list[Tensor]],
+    items: Sequence[Sequence[Tensor]],
+    size: int,
+    device: torch.device,
+    network: nn.Module,
+    kernels: tuple[str, ...],
+) -> list[list[Tensor]]:
+    if device.type == "cpu":
+        return apply_to_group(function, items, size, network, kernels)
+    return apply_to_batch(function, items, device)
+
+
 def _tensors(entry: CachedFeatures) -> list[Tensor]:
     # With Memory(mmap_mode="r") arrays are read-only, which torch doesn't take.
     return [torch.from_numpy(m if m.flags.writeable else m.copy()) for m in entry.maps]
 
 
 class _Scorer:
-    """Computes scores and maps of a batch of features."""
+    """Computes scores and maps of features, for at most a batch of images at a time."""
 
-    def __init__(self, model: CSFlowModel, precision: str, engine: str) -> None:
+    def __init__(self, model: CSFlowModel, precision: str, engine: str, size: int) -> None:
         self.precision = precision
+        self.engine = engine
+        self.size = size
+        self.device = model.feature_extractor.mean.device
         self.flow = model.flow
         self.packed_flow = packed(model.flow, precision) if engine == "torch" else None
         self.scale_maps = model.anomaly_map_generator.scale_maps
 
-    def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, features: list[list[Tensor]]) -> list[list[Tensor]]:
+        """Score, log-likelihood and maps of each image."""
+        return _apply(self._run, features, self.size, self.device, self.flow, (self.engine, self.precision))
+
+    def _run(self, features: list[Tensor]) -> list[Tensor]:
         z, log_det = self._latent(features)
         scores = anomaly_score(z)
         n_dims = sum(m[0].numel() for m in z)

@@ -88,14 +88,18 @@ def _can_pack(conv: nn.Module) -> bool:
 
 
 class _PackedConv2d(nn.Conv2d):
-    """A convolution with packed weights. How they are packed depends on the size of the maps."""
+    """A convolution with packed weights. How they are packed depends on the size of the maps.
+
+    It may depend on the size of the batch too; where it does, oneDNN packs anew in each call.
+    """
 
     _packed: dict[torch.Size, tuple[Tensor, tuple[Any, ...]]]
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
         x = x.to(self.weight.dtype)
-        if x.shape not in self._packed:
+        size = x.shape[1:]
+        if size not in self._packed:
             padding = [int(p) for p in self.padding]
             reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
             if any(n + 2 * p < r for n, p, r in zip(x.shape[2:], padding, reach, strict=True)):
@@ -106,8 +110,8 @@ class _PackedConv2d(nn.Conv2d):
             arguments = (padding, list(self.stride), list(self.dilation), self.groups)
             weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *arguments, list(x.shape))
             # Threads that come here together pack the same, and keep one of it.
-            self._packed[x.shape] = weight, arguments
-        weight, arguments = self._packed[x.shape]
+            self._packed[size] = weight, arguments
+        weight, arguments = self._packed[size]
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *arguments, "none", [], "")
         return y
 

@@ -2,10 +2,20 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
+from conftest import TINY
+from torch import nn
 
-from skcsflow._batches import CUDA_BATCH_SIZE, apply_to_batch, map_items
+from skcsflow import CSFlowDetector, _batches
+from skcsflow._batches import (
+    CUDA_BATCH_SIZE,
+    apply_to_batch,
+    apply_to_group,
+    group_size,
+    map_items,
+)
 
 CPU = torch.device("cpu")
 
@@ -28,10 +38,12 @@ def test_map_items_gives_results_in_order(n_items, n_jobs):
         assert number.item() == 2 * i
 
 
-def test_map_items_batches_hold_one_item_on_the_cpu():
+@pytest.mark.parametrize(("size", "expected"), [(1, [1] * 5), (2, [1, 2, 2]), (5, [5]), (9, [5])])
+def test_map_items_batches_hold_size_items_on_the_cpu(size, expected):
     sizes = []
-    list(map_items(read, lambda items: sizes.append(len(items)) or items, 5, CPU, 2))
-    assert sizes == [1] * 5
+    numbers = map_items(read, lambda items: sizes.append(len(items)) or items, 5, CPU, 2, size)
+    assert [n.item() for _, n in numbers] == [0, 1, 2, 3, 4]
+    assert sorted(sizes) == expected
 
 
 def test_map_items_runs_n_jobs_threads_of_one_core_each():
@@ -102,7 +114,7 @@ def test_map_items_needs_no_gradients():
     assert not result.requires_grad
 
 
-def doubled_with_sizes(items, device, size=None):
+def doubled_with_sizes(items, device, size=CUDA_BATCH_SIZE):
     sizes = []
 
     def function(batch):
@@ -121,13 +133,129 @@ def test_apply_to_batch_fills_the_batch_up(n_items):
     assert sizes == [[3, 3]]
 
 
-def test_apply_to_batch_on_the_cpu_holds_one_item():
-    assert doubled_with_sizes([read(5)], CPU) == ([10], [[1, 1]])
-
-
 def test_apply_to_batch_of_too_many_raises():
     with pytest.raises(ValueError, match="at most 1"):
-        doubled_with_sizes([read(0), read(1)], CPU)
+        doubled_with_sizes([read(0), read(1)], CPU, 1)
+
+
+# Groups: together only where each item has the bits that it has alone
+
+
+class Recorder(nn.Module):
+    """Notes the batches that it is given; the results of those of `wrong_size` are off by one bit."""
+
+    def __init__(self, wrong_size=None, wrong_row=0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.wrong_size = wrong_size
+        self.wrong_row = wrong_row
+        self.batches = []
+
+    @torch.no_grad()
+    def compute(self, batch):
+        (vectors,) = batch
+        self.batches.append(vectors)
+        scores = (vectors * self.weight).double().sum(dim=1)
+        if len(vectors) == self.wrong_size:
+            scores[self.wrong_row] = torch.nextafter(scores[self.wrong_row], torch.tensor(torch.inf).double())
+        return [scores, vectors]
+
+
+def group(n_items):
+    return [[torch.full((3,), i / 7)] for i in range(n_items)]
+
+
+def test_apply_to_group_that_changes_no_bit_goes_together():
+    network = Recorder()
+    results = apply_to_group(network.compute, group(4), 4, network, ("torch",))
+    assert [len(batch) for batch in network.batches] == [4, 1, 1, 1, 1, 4]
+    for (score, vector), (expected,) in zip(results, group(4), strict=True):
+        assert torch.equal(vector, expected)
+        assert score == expected.double().sum()
+
+
+@pytest.mark.parametrize("wrong_row", range(4))
+def test_apply_to_group_that_changes_one_bit_of_one_item_goes_one_by_one(wrong_row):
+    network = Recorder(4, wrong_row)
+    results = apply_to_group(network.compute, group(4), 4, network, ("torch",))
+    assert [len(batch) for batch in network.batches[-4:]] == [1, 1, 1, 1]
+    assert [score.item() for score, _ in results] == [x.double().sum().item() for (x,) in group(4)]
+    del network.batches[:]
+    apply_to_group(network.compute, group(4), 4, network, ("torch",))
+    assert [len(batch) for batch in network.batches] == [1, 1, 1, 1]  # tried once
+
+
+def test_apply_to_group_is_tried_again_for_other_kernels_shapes_and_weights():
+    network = Recorder()
+
+    def n_batches(items, kernels):
+        del network.batches[:]
+        apply_to_group(network.compute, items, len(items), network, kernels)
+        return len(network.batches)
+
+    assert n_batches(group(2), ("torch", "float32")) == 4
+    assert n_batches(group(2), ("torch", "float32")) == 1
+    assert n_batches(group(2), ("openvino", "float32")) == 4
+    assert n_batches(group(3), ("torch", "float32")) == 5
+    assert n_batches([[x.double()] for (x,) in group(2)], ("torch", "float32")) == 4
+    with torch.no_grad():
+        network.weight.add_(1)
+    assert n_batches(group(2), ("torch", "float32")) == 4
+
+
+def test_apply_to_group_is_tried_with_noise_whatever_the_items_are():
+    network = Recorder()
+    apply_to_group(network.compute, [[torch.zeros(3)]] * 4, 4, network, ("torch",))
+    tried = network.batches[0]
+    assert len(tried.unique()) == tried.numel()
+    other = Recorder()
+    apply_to_group(other.compute, group(4), 4, other, ("torch",))
+    assert torch.equal(other.batches[0], tried)
+
+
+@pytest.mark.parametrize("n_items", [1, 3])
+def test_apply_to_group_that_is_not_full_goes_one_by_one(n_items):
+    network = Recorder()
+    assert len(apply_to_group(network.compute, group(n_items), 4, network, ("torch",))) == n_items
+    assert [len(batch) for batch in network.batches] == [1] * n_items
+
+
+@pytest.mark.parametrize(
+    ("n_items", "image_size", "n_jobs", "expected"),
+    [
+        (1, (256, 256), 2, 1),
+        (31, (256, 256), 2, 1),
+        (32, (256, 256), 2, 4),
+        (32, (32, 32), 2, 4),
+        (32, (256, 256), 3, 1),
+        (32, (257, 256), 2, 3),
+        (10_000, (768, 768), 2, 1),
+        (16, (512, 256), 2, 2),
+    ],
+)
+def test_group_size_is_for_many_small_images(n_items, image_size, n_jobs, expected):
+    assert group_size(n_items, image_size, CPU, "float32", n_jobs) == expected
+    assert group_size(n_items, image_size, CPU, "float64", n_jobs) == expected
+    assert group_size(n_items, image_size, CPU, "bfloat16", n_jobs) == 1
+    assert group_size(n_items, image_size, torch.device("cuda"), "float32", n_jobs) == 1
+
+
+@pytest.mark.parametrize(("hidden", "size"), [(16, 64), (16, 96), (200, 40)])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_groups_of_real_images_are_used_and_change_no_bit(monkeypatch, grey_images, hidden, size, precision):
+    params = {**TINY, "cross_conv_hidden_channels": hidden, "input_size": size, "n_jobs": 2}
+    detector = CSFlowDetector(**params, precision=precision).fit(grey_images)
+    sizes = []
+    together = _batches._together
+    monkeypatch.setattr(
+        _batches, "_together", lambda f, items: sizes.append(len(items)) or together(f, items)
+    )
+    scores, maps = detector.score_samples(grey_images), detector.transform(grey_images)
+    assert 4 in sizes
+    del sizes[:]
+    np.testing.assert_array_equal(detector.score_samples(grey_images[:31]), scores[:31])
+    np.testing.assert_array_equal(detector.transform(grey_images[9:]), maps[9:])
+    assert set(sizes) == {1}
 
 
 @pytest.mark.gpu

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skcsflow._device import PRECISIONS, autocast, parameter_dtype, repeatable, resolve_device
+from skcsflow._device import PRECISIONS, autocast, one_core, parameter_dtype, repeatable, resolve_device
 
 
 def test_resolve_device_auto_takes_cuda_where_there_is_one():
@@ -85,3 +85,13 @@ def test_repeatable_for_cuda_puts_the_switches_back(was):
 def test_resolve_device_cuda_is_taken():
     assert resolve_device("cuda").type == "cuda"
     assert resolve_device("cuda:0") == torch.device("cuda:0")
+
+
+def test_one_core_leaves_torchs_threads_as_they_were():
+    before = torch.get_num_threads()
+    with one_core():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(KeyError), one_core():
+        raise KeyError
+    assert torch.get_num_threads() == before
