@@ -1,8 +1,8 @@
 """Networks run by OpenVINO: fused and packed for the processor, on the CPU only."""
 
-import threading
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import joblib
 import torch
@@ -101,15 +101,19 @@ class _Compiled:
                 "NUM_STREAMS": n_cores,
             },
         )
-        self._of_thread = threading.local()
+        self._idle: list[Any] = []
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        if not hasattr(self._of_thread, "request"):
-            self._of_thread.request = self._compiled.create_infer_request()
-        request = self._of_thread.request
+        # A request has its memory, which is expensive to get: taken over from call to call, by whichever thread.
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
         request.infer([t.contiguous().numpy() for t in inputs], share_inputs=True)
         # Copies, as the request's own memory is overwritten by its next run.
-        return [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
+        outputs = [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
+        self._idle.append(request)
+        return outputs
 
 
 class _Flat(nn.Module):
