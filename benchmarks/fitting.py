@@ -1,6 +1,6 @@
 """Fitting beside anomalib: the same network, the same batches, the same number of epochs.
 
-    python -m benchmarks.fitting [--sizes 256 768] [--n-images 32 8] [--n-epochs 2] [--repeats 2]
+    python -m benchmarks.fitting [--sizes 256 768] [--n-images 32 8] [--n-epochs 4] [--repeats 2]
 
 EfficientNet-B5 and a flow of 1024 hidden channels, batches of 16, in float32, and in bfloat16 (by autocast on
 both sides) where the processor is faster in it: anomalib's torch model in a plain loop, its Lightning
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 768])
     parser.add_argument("--n-images", type=int, nargs="+", default=[32, 8], help="for each size")
-    parser.add_argument("--n-epochs", type=int, default=2)
+    parser.add_argument("--n-epochs", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     results = {}

@@ -10,10 +10,11 @@ import joblib
 import torch
 from torch import Tensor, nn
 
-from skcsflow._device import repeatable
+from skcsflow._device import cores, repeatable
 from skcsflow._weights_cache import WeightsCache
 
 __all__ = [
+    "apply_on_cores",
     "apply_to_batch",
     "apply_to_group",
     "group_size",
@@ -141,9 +142,9 @@ def group_size(
     int
         1 where there are too few images, where they are too large, and in bfloat16.
     """
+    # Rounding to bfloat16 hides that sums are made in another order, but for a few images in a
+    # hundred: too few for a trial to tell.
     if device.type != "cpu" or precision == "bfloat16":
-        # Rounding to bfloat16 hides that sums are made in another order, but for a few images in a
-        # hundred: too few for a trial to tell.
         return 1
     size = max(1, min(GROUP_SIZE, GROUP_PIXELS // (image_size[0] * image_size[1])))
     is_enough = n_items >= GROUPS_PER_THREAD * size * resolve_n_threads(n_jobs)
@@ -184,26 +185,60 @@ def apply_to_group(
         Result for each item, without the batch's axis.
     """
     if size > 1 and len(items) == size:
-        shapes = tuple((t.shape, t.dtype) for t in items[0])
-        if _SAME_TOGETHER.get_or_make(
-            network, (kernels, shapes, size), lambda: _is_same_together(function, items)
-        ):
+        key = (*kernels, "together", size, _shapes(items[0]))
+        if _SAME_BITS.get_or_make(network, key, lambda: _is_same_together(function, items)):
             return _together(function, items)
     return [result for item in items for result in _together(function, [item])]
+
+
+def apply_on_cores(
+    function: Callable[[list[Tensor]], list[Tensor]],
+    item: Sequence[Tensor],
+    n_cores: int,
+    network: nn.Module,
+    kernels: tuple[str, ...],
+) -> list[Tensor]:
+    """Apply a function of batches to an item on several cores, where this gives it the bits that it has on one.
+
+    Tried as in :func:`apply_to_group`, whose parameters these are; `n_cores` is the number of cores.
+    """
+    key = (*kernels, "cores", n_cores, _shapes(item))
+    is_same = _SAME_BITS.get_or_make(network, key, lambda: _is_same_on_cores(function, item, n_cores))
+    with cores(n_cores if is_same else 1):
+        return _together(function, [item])[0]
 
 
 def _is_same_together(
     function: Callable[[list[Tensor]], list[Tensor]], items: Sequence[Sequence[Tensor]]
 ) -> bool:
-    # Noise, not the items: these may be alike, or black.
-    generator = torch.Generator().manual_seed(0)
-    noise = [[torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in item] for item in items]
+    noise = _noise_like(items)
     alone = (_together(function, [item])[0] for item in noise)
-    return all(
-        a.numpy().tobytes() == b.numpy().tobytes()
-        for together, single in zip(_together(function, noise), alone, strict=True)
-        for a, b in zip(together, single, strict=True)
-    )
+    return all(map(_is_same, _together(function, noise), alone))
+
+
+def _is_same_on_cores(
+    function: Callable[[list[Tensor]], list[Tensor]], item: Sequence[Tensor], n_cores: int
+) -> bool:
+    noise = _noise_like([item])
+    with cores(1):
+        (on_one,) = _together(function, noise)
+    with cores(n_cores):
+        (on_many,) = _together(function, noise)
+    return _is_same(on_one, on_many)
+
+
+def _noise_like(items: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    # Not the items themselves: these may be alike, or black.
+    generator = torch.Generator().manual_seed(0)
+    return [[torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in item] for item in items]
+
+
+def _is_same(result: list[Tensor], other: list[Tensor]) -> bool:
+    return all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(result, other, strict=True))
+
+
+def _shapes(item: Sequence[Tensor]) -> tuple[tuple[torch.Size, torch.dtype], ...]:
+    return tuple((t.shape, t.dtype) for t in item)
 
 
 def _together(
@@ -213,7 +248,8 @@ def _together(
     return [[r[k] for r in results] for k in range(len(items))]
 
 
-_SAME_TOGETHER: WeightsCache[bool] = WeightsCache()
+_SAME_BITS: WeightsCache[bool] = WeightsCache()
+"""Outcomes of the trials of each network."""
 
 
 def resolve_n_threads(n_jobs: int | None) -> int:

@@ -8,8 +8,8 @@ import torch
 __all__ = [
     "PRECISIONS",
     "autocast",
+    "cores",
     "has_fast_bfloat16",
-    "one_core",
     "parameter_dtype",
     "repeatable",
     "resolve_device",
@@ -97,10 +97,10 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def one_core() -> Iterator[None]:
-    """Keep what torch computes here to one core, as others are busy: its threads would wait for each other."""
+def cores(n: int) -> Iterator[None]:
+    """Let torch compute on this many cores here; on one where the others are busy, as its threads would wait."""
     intra_op_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(n)
     try:
         yield
     finally:

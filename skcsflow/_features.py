@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skcsflow._batches import (
+    apply_on_cores,
     apply_to_batch,
     apply_to_group,
     group_size,
@@ -32,6 +33,10 @@ _TOO_LARGE = (
     "Input X contains values too large: the {what} of X[{row}] would not be finite. "
     "Floats should lie between 0 and 1."
 )
+
+
+_WIDE_FLOW_BYTES = 2**27
+"""Weights from which on the flow of a single image is faster on all cores; with fewer, threads wait too much."""
 
 
 class ImageSource(Protocol):
@@ -149,7 +154,7 @@ def score_images(
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
     extractor = _Extractor(model, images, precision, engine, cache, len(images), n_jobs)
-    scorer = _Scorer(model, precision, engine, extractor.size)
+    scorer = _Scorer(model, precision, engine, len(images), n_jobs)
 
     def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
         features = extractor.finish(pending)
@@ -191,9 +196,10 @@ def score_features(
     """
     device = features[0].device
     n_images = len(features[0])
-    size = group_size(n_images, model.config["input_size"], device, precision, n_jobs)
-    scorer = _Scorer(model, precision, engine, size)
-    results = map_items(lambda i: [f[i] for f in features], scorer.score, n_images, device, n_jobs, size)
+    scorer = _Scorer(model, precision, engine, n_images, n_jobs)
+    results = map_items(
+        lambda i: [f[i] for f in features], scorer.score, n_images, device, n_jobs, scorer.size
+    )
     for score, _, *scale_maps in results:
         yield score.item(), [m.cpu() for m in scale_maps]
 
@@ -351,20 +357,38 @@ def _tensors(entry: CachedFeatures) -> list[Tensor]:
 
 
 class _Scorer:
-    """Computes scores and maps of features, for at most a batch of images at a time."""
+    """Computes scores and maps of features, for at most a batch of images at a time.
 
-    def __init__(self, model: CSFlowModel, precision: str, engine: str, size: int) -> None:
+    An image that is alone has all cores in a wide flow, if it may, and if it has the same bits then.
+    """
+
+    def __init__(
+        self, model: CSFlowModel, precision: str, engine: str, n_images: int, n_jobs: int | None
+    ) -> None:
         self.precision = precision
         self.engine = engine
-        self.size = size
         self.device = model.feature_extractor.mean.device
+        self.size = group_size(
+            n_images, model.anomaly_map_generator.input_dims[1:], self.device, precision, n_jobs
+        )
         self.flow = model.flow
+        on_all_cores = (
+            n_images == 1
+            and self.device.type == "cpu"
+            and engine == "torch"
+            and precision != "bfloat16"
+            and sum(p.nbytes for p in self.flow.parameters()) >= _WIDE_FLOW_BYTES
+        )
+        self.n_cores = resolve_n_threads(n_jobs) if on_all_cores else 1
         self.packed_flow = packed(model.flow, precision) if engine == "torch" else None
         self.scale_maps = model.anomaly_map_generator.scale_maps
 
     def score(self, features: list[list[Tensor]]) -> list[list[Tensor]]:
         """Score, log-likelihood and maps of each image."""
-        return _apply(self._run, features, self.size, self.device, self.flow, (self.engine, self.precision))
+        kernels = (self.engine, self.precision)
+        if self.n_cores > 1:
+            return [apply_on_cores(self._run, f, self.n_cores, self.flow, kernels) for f in features]
+        return _apply(self._run, features, self.size, self.device, self.flow, kernels)
 
     def _run(self, features: list[Tensor]) -> list[Tensor]:
         z, log_det = self._latent(features)

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skcsflow._device import one_core
+from skcsflow._device import cores
 from skcsflow._features import ImageScores
 from skcsflow._images import is_row_matrix
 from skcsflow._regions import Region, find_regions
@@ -248,6 +248,6 @@ def fuse_map(model: CSFlowModel, scale_maps: Sequence[Tensor], size: tuple[int, 
     ndarray of shape (H, W), float32
         The map.
     """
-    with one_core():  # the others score the next images
+    with cores(1):  # the others score the next images
         fused = model.anomaly_map_generator.fuse([m[None, None] for m in scale_maps], size)
     return fused[0, 0].numpy().astype(np.float32, copy=False)

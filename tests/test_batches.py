@@ -1,5 +1,6 @@
 """A network on many items: results in order, that depend on nothing else."""
 
+import copy
 import threading
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from conftest import TINY
 from torch import nn
 
-from skcsflow import CSFlowDetector, _batches
+from skcsflow import CSFlowDetector, _batches, _features
 from skcsflow._batches import (
     CUDA_BATCH_SIZE,
+    apply_on_cores,
     apply_to_batch,
     apply_to_group,
     group_size,
@@ -220,6 +222,26 @@ def test_apply_to_group_that_is_not_full_goes_one_by_one(n_items):
     assert [len(batch) for batch in network.batches] == [1] * n_items
 
 
+@pytest.mark.parametrize("is_same", [True, False])
+def test_apply_on_cores_takes_several_where_that_changes_no_bit(is_same):
+    network = Recorder()
+    threads = []
+
+    def compute(batch):
+        threads.append(torch.get_num_threads())
+        score, vectors = network.compute(batch)
+        return [score if is_same or threads[-1] == 1 else score * (1 + 2**-52), vectors]
+
+    before = torch.get_num_threads()
+    for expected in ([1, 3, 3 if is_same else 1], [3 if is_same else 1]):
+        score, vector = apply_on_cores(compute, [torch.full((3,), 0.1)], 3, network, ("torch",))
+        assert threads == expected
+        assert score == torch.full((3,), 0.1).double().sum()
+        assert torch.equal(vector, torch.full((3,), 0.1))
+        del threads[:]
+    assert torch.get_num_threads() == before
+
+
 @pytest.mark.parametrize(
     ("n_items", "image_size", "n_jobs", "expected"),
     [
@@ -238,6 +260,20 @@ def test_group_size_is_for_many_small_images(n_items, image_size, n_jobs, expect
     assert group_size(n_items, image_size, CPU, "float64", n_jobs) == expected
     assert group_size(n_items, image_size, CPU, "bfloat16", n_jobs) == 1
     assert group_size(n_items, image_size, torch.device("cuda"), "float32", n_jobs) == 1
+
+
+def test_a_lone_image_has_all_cores_in_a_wide_flow_and_the_same_bits(monkeypatch, fitted, grey_images):
+    expected = fitted.score_samples(grey_images[:2])
+    monkeypatch.setattr(_features, "_WIDE_FLOW_BYTES", 1)
+    used = []
+    on_cores = _batches.apply_on_cores
+    monkeypatch.setattr(
+        _features, "apply_on_cores", lambda f, item, n, *how: used.append(n) or on_cores(f, item, n, *how)
+    )
+    detector = copy.copy(fitted).set_params(n_jobs=3)
+    singly = [detector.score_samples(x[None])[0] for x in grey_images[:2]]
+    assert used == [3, 3]
+    np.testing.assert_array_equal(singly, expected)
 
 
 @pytest.mark.parametrize(("hidden", "size"), [(16, 64), (16, 96), (200, 40)])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skcsflow._device import PRECISIONS, autocast, one_core, parameter_dtype, repeatable, resolve_device
+from skcsflow._device import PRECISIONS, autocast, cores, parameter_dtype, repeatable, resolve_device
 
 
 def test_resolve_device_auto_takes_cuda_where_there_is_one():
@@ -87,11 +87,12 @@ def test_resolve_device_cuda_is_taken():
     assert resolve_device("cuda:0") == torch.device("cuda:0")
 
 
-def test_one_core_leaves_torchs_threads_as_they_were():
+@pytest.mark.parametrize("n", [1, 3])
+def test_cores_leaves_torchs_threads_as_they_were(n):
     before = torch.get_num_threads()
-    with one_core():
-        assert torch.get_num_threads() == 1
+    with cores(n):
+        assert torch.get_num_threads() == n
     assert torch.get_num_threads() == before
-    with pytest.raises(KeyError), one_core():
+    with pytest.raises(KeyError), cores(n):
         raise KeyError
     assert torch.get_num_threads() == before
