@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_memory
 
 __all__ = ["CachedFeatures", "FeatureCache", "FeatureCacheInfo", "feature_cache_info", "open_cache"]
 
-_N_LOCKS = 256
+_N_LOCKS = 4096
 
 
 class CachedFeatures(NamedTuple):

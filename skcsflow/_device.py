@@ -98,8 +98,11 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def cores(n: int) -> Iterator[None]:
-    """Let torch compute on this many cores here; on one where the others are busy, as its threads would wait."""
+    """Let torch compute on this many cores here; on one where the others are busy, lest this waits for them."""
     intra_op_threads = torch.get_num_threads()
+    if intra_op_threads == n:
+        yield
+        return
     torch.set_num_threads(n)
     try:
         yield

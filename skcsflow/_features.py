@@ -18,6 +18,7 @@ from skcsflow._batches import (
     group_size,
     map_items,
     map_on_cores,
+    resolve_n_cores,
     resolve_n_threads,
 )
 from skcsflow._cache import CachedFeatures, FeatureCache
@@ -37,6 +38,9 @@ _TOO_LARGE = (
 
 _WIDE_FLOW_BYTES = 2**27
 """Weights from which on the flow of a single image is faster on all cores; with fewer, threads wait too much."""
+
+_SPLIT_SUM = 2**15
+"""Values from which on torch splits a sum among threads. A trial can miss that it rounds differently then."""
 
 
 class ImageSource(Protocol):
@@ -312,7 +316,7 @@ class _Extractor:
             self.size,
             self.device,
             self.model.feature_extractor,
-            (self.engine, self.precision),
+            _kernels(self.engine, self.precision),
         )
         for p, maps in zip(pending, extracted, strict=True):
             if not all(m.isfinite().all() for m in maps):
@@ -336,6 +340,11 @@ class _Extractor:
         with autocast(images.device, self.precision):
             features = self.packed_extractor(images, scales)
         return [f.to(images.dtype).contiguous() for f in features]
+
+
+def _kernels(engine: str, precision: str) -> tuple[str, ...]:
+    """What kernels are chosen by, beside network and shapes."""
+    return engine, precision, torch.get_float32_matmul_precision()
 
 
 def _apply(
@@ -379,15 +388,15 @@ class _Scorer:
             and precision != "bfloat16"
             and sum(p.nbytes for p in self.flow.parameters()) >= _WIDE_FLOW_BYTES
         )
-        self.n_cores = resolve_n_threads(n_jobs) if on_all_cores else 1
+        self.n_cores = resolve_n_cores(n_jobs) if on_all_cores else 1
         self.packed_flow = packed(model.flow, precision) if engine == "torch" else None
         self.scale_maps = model.anomaly_map_generator.scale_maps
 
     def score(self, features: list[list[Tensor]]) -> list[list[Tensor]]:
         """Score, log-likelihood and maps of each image."""
-        kernels = (self.engine, self.precision)
-        if self.n_cores > 1:
-            return [apply_on_cores(self._run, f, self.n_cores, self.flow, kernels) for f in features]
+        kernels = _kernels(self.engine, self.precision)
+        if self.n_cores > 1 and max(m.numel() for m in features[0]) < _SPLIT_SUM:
+            return [apply_on_cores(self._run, features[0], self.n_cores, self.flow, kernels)]
         return _apply(self._run, features, self.size, self.device, self.flow, kernels)
 
     def _run(self, features: list[Tensor]) -> list[Tensor]:

@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skcsflow._batches import map_on_cores
 from skcsflow._device import cores
 from skcsflow._features import ImageScores
 from skcsflow._images import is_row_matrix
@@ -28,6 +29,7 @@ class MapsMixin(TransformerMixin):
     """The methods of :class:`~skcsflow.CSFlowDetector` that give maps or are made of them."""
 
     map_size: str
+    n_jobs: int | None
     model_: CSFlowModel
     map_threshold_: float
     image_shape: tuple[int, ...] | None
@@ -211,12 +213,12 @@ class MapsMixin(TransformerMixin):
         sizes = {s.size for s in scored}
         if len(sizes) > 1 and self.map_size == "image":
             maps = np.empty(len(scored), dtype=object)
-            maps[:] = [self._map_of(s, s.size) for s in scored]
+            maps[:] = list(map_on_cores(lambda s: self._map_of(s, s.size), scored, self.n_jobs))
             return maps
         size = sizes.pop() if len(sizes) == 1 else self.model_.anomaly_map_generator.input_dims[1:]
         maps = np.empty((len(scored), *size), dtype=np.float32)
-        for i, s in enumerate(scored):
-            maps[i] = self._map_of(s, size)
+        for i, fused in enumerate(map_on_cores(lambda s: self._map_of(s, size), scored, self.n_jobs)):
+            maps[i] = fused
         return maps
 
     def _map_of(self, scored: ImageScores, size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
-"""Networks with their convolutions' weights made ready once, for many images that go through them one by one.
+"""Networks with their convolutions' weights made ready once, for images that pass few at a time.
 
 torch brings a convolution's weights into the order that its kernels want, and under
-autocast into bfloat16, in every call. A batch shares that work; single images, as ours
-are for their scores not to depend on each other, pay it each time, and in a wide flow it
-takes longer than the products do.
+autocast into bfloat16, in every call. A large batch shares that work; images that go alone
+or by fours, as ours do for their scores not to depend on each other, pay it each time, and
+in a wide flow it takes longer than the products do.
 """
 
 from typing import Any

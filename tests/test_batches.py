@@ -215,6 +215,33 @@ def test_apply_to_group_is_tried_with_noise_whatever_the_items_are():
     assert torch.equal(other.batches[0], tried)
 
 
+def test_apply_to_group_that_overflows_in_the_trial_goes_one_by_one():
+    network = Recorder()
+    apply_to_group(lambda batch: [network.compute(batch)[1] * torch.inf], group(4), 4, network, ("torch",))
+    assert [len(batch) for batch in network.batches[-4:]] == [1] * 4
+
+
+def test_map_items_gives_all_items_before_one_that_cannot_be_read():
+    def fail(i):
+        if i == 6:
+            raise ValueError("item 6")
+        return read(i)
+
+    results = map_items(fail, double, 10, CPU, 2, 4)
+    assert [next(results)[1].item() for _ in range(6)] == [0, 2, 4, 6, 8, 10]
+    with pytest.raises(ValueError, match="item 6"):
+        next(results)
+
+
+def test_groups_with_features_kept_for_some_and_images_that_repeat(tmp_path, fitted, grey_images):
+    X = grey_images[[*range(40), 3, 3, 3, 3, 7, 8, 39, 39]]
+    expected = fitted.score_samples(X)
+    detector = copy.copy(fitted).set_params(n_jobs=2, memory=tmp_path)
+    np.testing.assert_array_equal(detector.score_samples(grey_images[5:12]), expected[5:12])
+    np.testing.assert_array_equal(detector.score_samples(X), expected)
+    np.testing.assert_array_equal(detector.score_samples(X[::-1]), expected[::-1])
+
+
 @pytest.mark.parametrize("n_items", [1, 3])
 def test_apply_to_group_that_is_not_full_goes_one_by_one(n_items):
     network = Recorder()
@@ -265,20 +292,24 @@ def test_group_size_is_for_many_small_images(n_items, image_size, n_jobs, expect
 def test_a_lone_image_has_all_cores_in_a_wide_flow_and_the_same_bits(monkeypatch, fitted, grey_images):
     expected = fitted.score_samples(grey_images[:2])
     monkeypatch.setattr(_features, "_WIDE_FLOW_BYTES", 1)
+    monkeypatch.setattr(_batches.joblib, "cpu_count", lambda: 3)
     used = []
     on_cores = _batches.apply_on_cores
     monkeypatch.setattr(
         _features, "apply_on_cores", lambda f, item, n, *how: used.append(n) or on_cores(f, item, n, *how)
     )
-    detector = copy.copy(fitted).set_params(n_jobs=3)
+    detector = copy.copy(fitted).set_params(n_jobs=4)  # more than there are cores
     singly = [detector.score_samples(x[None])[0] for x in grey_images[:2]]
     assert used == [3, 3]
     np.testing.assert_array_equal(singly, expected)
+    monkeypatch.setattr(_features, "_SPLIT_SUM", 4)  # torch would split sums of so many values
+    assert detector.score_samples(grey_images[:1]) == expected[:1]
+    assert used == [3, 3]
 
 
 @pytest.mark.parametrize(("hidden", "size"), [(16, 64), (16, 96), (200, 40)])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_groups_of_real_images_are_used_and_change_no_bit(monkeypatch, grey_images, hidden, size, precision):
+def test_groups_of_real_images_are_tried_and_change_no_bit(monkeypatch, grey_images, hidden, size, precision):
     params = {**TINY, "cross_conv_hidden_channels": hidden, "input_size": size, "n_jobs": 2}
     detector = CSFlowDetector(**params, precision=precision).fit(grey_images)
     sizes = []

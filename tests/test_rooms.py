@@ -24,7 +24,7 @@ BELOW = {  # what each room may import of the package
         "nn",
         "_device",
     },
-    "_maps": {"_device", "_features", "_images", "_regions", "nn"},
+    "_maps": {"_batches", "_device", "_features", "_images", "_regions", "nn"},
     "_regions": set(),
     "_calibrated": {"_cache", "_labels", "_maps", "_validation", "calibration"},
     "calibration": {"_labels"},
