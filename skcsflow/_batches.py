@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice, repeat
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import joblib
 import torch
@@ -14,12 +14,12 @@ from skcsflow._device import cores, repeatable
 from skcsflow._weights_cache import WeightsCache
 
 __all__ = [
+    "Batching",
+    "apply_in_batches",
     "apply_on_cores",
-    "apply_to_batch",
-    "apply_to_group",
-    "group_size",
     "map_items",
     "map_on_cores",
+    "resolve_batching",
     "resolve_n_cores",
     "resolve_n_threads",
 ]
@@ -51,18 +51,17 @@ def map_items(
     """Read items and compute a result for each.
 
     Which kernels run, and so the last digits of a result, depend on the shape of a
-    batch and on the number of threads. On the CPU each item therefore is computed on one
-    core, several at a time, by itself or in a group where that changes nothing, see
-    :func:`apply_to_group`. On a GPU items are computed up to 16 at a time;
-    :func:`apply_to_batch` then gives all batches that size.
+    batch and on the number of threads. On the CPU each batch therefore is computed on one
+    core, several batches at a time, and :func:`apply_in_batches` sees to it that the other
+    items of a batch change nothing.
 
     Parameters
     ----------
     read : callable
         Gives item `i`. Runs in several threads.
     compute : callable
-        Takes a list of items, gives a list of their results. On the CPU runs in several
-        threads and is given `size` items at a time, or what is left of them.
+        Takes a list of items, `size` of them or what is left, and gives a list of their
+        results. On the CPU runs in several threads.
     n_items : int
         Number of items.
     device : torch.device
@@ -71,7 +70,7 @@ def map_items(
         Number of threads to read with, and on the CPU to compute with. None: as many as
         torch uses here; -1: as many as there are cores.
     size : int, default=1
-        Number of items in a group, on the CPU.
+        Number of items in a batch, see :func:`resolve_batching`.
 
     Yields
     ------
@@ -79,8 +78,8 @@ def map_items(
         Result for each item in turn.
     """
     if device.type == "cpu":
-        groups = (range(start, min(start + size, n_items)) for start in range(0, n_items, size))
-        computed = map_on_cores(lambda group: _read_and_compute(read, compute, group), groups, n_jobs)
+        batches = (range(start, min(start + size, n_items)) for start in range(0, n_items, size))
+        computed = map_on_cores(lambda batch: _read_and_compute(read, compute, batch), batches, n_jobs)
         with closing(computed):
             for results, error in computed:
                 yield from results
@@ -88,19 +87,19 @@ def map_items(
                     raise error
         return
     items = map_on_cores(read, range(n_items), n_jobs)
-    while batch := list(islice(items, CUDA_BATCH_SIZE)):
+    while batch := list(islice(items, size)):
         with torch.inference_mode(), repeatable(device):  # not over the yield: the caller must not be in it
             results = compute(batch)
         yield from results
 
 
 def _read_and_compute(
-    read: Callable[[int], T], compute: Callable[[list[T]], list[R]], group: range
+    read: Callable[[int], T], compute: Callable[[list[T]], list[R]], batch: range
 ) -> tuple[list[R], Exception | None]:
     """Results of the items up to the first that can't be read, and why it can't."""
     items: list[T] = []
     error = None
-    for i in group:
+    for i in batch:
         try:
             items.append(read(i))
         except Exception as reason:
@@ -109,41 +108,31 @@ def _read_and_compute(
     return compute(items) if items else [], error
 
 
-def apply_to_batch(
-    function: Callable[[list[Tensor]], list[Tensor]],
-    items: Sequence[Sequence[Tensor]],
-    device: torch.device,
-    size: int = CUDA_BATCH_SIZE,
-) -> list[list[Tensor]]:
-    """Apply a function of batches to items, in a batch whose size is always the same.
+class Batching(NamedTuple):
+    """How many items go through a network together.
 
-    Parameters
+    Attributes
     ----------
-    function : callable
-        Takes and returns a list of Tensors of shape (batch size, ...), on `device`.
-    items : sequence of sequences of Tensors
-        The tensors of each item, without the batch's axis; at most `size` of them.
-    device : torch.device
-        Where to compute.
-    size : int, default=16
-        Size of the batch, which is filled up with copies of the last item.
-
-    Returns
-    -------
-    list of lists of Tensors
-        Result for each item, without the batch's axis. It depends on nothing but the
-        item.
+    size : int
+        Number of items, at most.
+    is_fixed : bool
+        Whether each batch has that size, filled up where there are fewer items.
     """
-    if len(items) > size:
-        raise ValueError(f"A batch holds at most {size} items here, got {len(items)}.")
-    filled = [*items, *repeat(items[-1], size - len(items))]
-    return _together(lambda batch: function([t.to(device) for t in batch]), filled)[: len(items)]
+
+    size: int
+    is_fixed: bool
 
 
-def group_size(
-    n_items: int, image_size: Sequence[int], device: torch.device, precision: str, n_jobs: int | None
-) -> int:
-    """Number of images for one core to compute together, see :func:`map_items`.
+def resolve_batching(
+    n_items: int,
+    image_size: Sequence[int],
+    device: torch.device,
+    precision: str,
+    n_jobs: int | None,
+    *,
+    is_wide: bool,
+) -> Batching:
+    """Choose how many images go through a network together, see :func:`apply_in_batches`.
 
     Parameters
     ----------
@@ -151,48 +140,61 @@ def group_size(
         Number of images in all.
     image_size : sequence of int (H, W)
         Size of each.
+    device : torch.device
+        Where to compute.
     precision : {"float32", "float64", "bfloat16"}
         Precision to compute in.
-    device, n_jobs
-        As in :func:`map_items`.
+    n_jobs : int or None
+        Number of threads, see :func:`map_items`.
+    is_wide : bool
+        Whether reading the network's weights takes longer than the products of one image.
 
     Returns
     -------
-    int
-        1 where there are too few images, where they are too large, and in bfloat16.
+    Batching
+        On the CPU of one image where these are large.
     """
-    # Rounding to bfloat16 hides that sums are made in another order, but for some images (2 to 95 of
-    # 304 were seen after a trial that had passed): a trial can't tell.
-    if device.type != "cpu" or precision == "bfloat16":
-        return 1
+    if device.type != "cpu":
+        return Batching(CUDA_BATCH_SIZE, is_fixed=True)
     size = max(1, min(GROUP_SIZE, GROUP_PIXELS // (image_size[0] * image_size[1])))
+    # Rounding to bfloat16 hides that sums are made in another order, but for some images (2 to 95 of
+    # 304 were seen after a trial that had passed): a trial can't tell. What a wide network takes to
+    # fill up a batch is little beside its weights.
+    if precision == "bfloat16":
+        return Batching(size if is_wide else 1, is_fixed=True)
     is_enough = n_items >= GROUPS_PER_THREAD * size * resolve_n_threads(n_jobs)
-    return size if is_enough else 1
+    return Batching(size if is_enough else 1, is_fixed=False)
 
 
-def apply_to_group(
+def apply_in_batches(
     function: Callable[[list[Tensor]], list[Tensor]],
     items: Sequence[Sequence[Tensor]],
-    size: int,
+    batching: Batching,
+    device: torch.device,
     network: nn.Module,
     kernels: tuple[str, ...],
 ) -> list[list[Tensor]]:
-    """Apply a function of batches to items on one core, which gives each item the bits that it has alone.
+    """Apply a function of batches to items, each of which gets the same bits whatever the others are.
 
-    Together they share the reading of the network's weights, which for a wide flow takes
-    longer than the products of one image. Whether kernels compute an item alike in a
-    batch and alone is for their libraries to choose: it is tried once, with noise, for
-    each network, shape and size; where a single bit differs, items go one by one. In
-    float32 and float64 sums made in another order show in most of their last bits.
+    In a batch items share the reading of the network's weights. Which kernels run depends
+    on the size of a batch, not on what is in it or where: a batch whose size is fixed is
+    filled up with copies of its last item. Otherwise, full batches go together where each
+    item has the bits that it has alone. Whether kernels compute an item alike in a batch
+    and alone is for their libraries to choose: it is tried once, with noise, for each
+    network, shape and size; where a single bit differs, items go one by one. In float32
+    and float64 sums made in another order show in most of their last bits.
 
     Parameters
     ----------
     function : callable
-        Takes and returns a list of Tensors of shape (batch size, ...), on the CPU.
+        Takes and returns a list of Tensors of shape (batch size, ...), on `device`.
     items : sequence of sequences of Tensors
-        The tensors of each item, without the batch's axis; at most `size` of them.
-    size : int
-        Number of items of a full group. Others go one by one.
+        The tensors of each item, without the batch's axis; at most ``batching.size`` of
+        them.
+    batching : Batching
+        How many go together.
+    device : torch.device
+        Where to compute.
     network : nn.Module
         The network that the function runs.
     kernels : tuple of str
@@ -203,7 +205,13 @@ def apply_to_group(
     list of lists of Tensors
         Result for each item, without the batch's axis.
     """
-    if size > 1 and len(items) == size:
+    size, is_fixed = batching
+    if len(items) > size:
+        raise ValueError(f"A batch holds at most {size} items here, got {len(items)}.")
+    if is_fixed:
+        filled = [*items, *repeat(items[-1], size - len(items))]
+        return _together(lambda batch: function([t.to(device) for t in batch]), filled)[: len(items)]
+    if len(items) == size > 1:
         key = (*kernels, "together", size, _shapes(items[0]))
         if _SAME_BITS.get_or_make(network, key, lambda: _is_same_together(function, items)):
             return _together(function, items)
@@ -219,7 +227,7 @@ def apply_on_cores(
 ) -> list[Tensor]:
     """Apply a function of batches to an item on several cores, where this gives it the bits that it has on one.
 
-    Tried as in :func:`apply_to_group`, whose parameters these are; `n_cores` is the number of cores.
+    Tried as in :func:`apply_in_batches`, whose parameters these are; `n_cores` is the number of cores.
     """
     key = (*kernels, "cores", n_cores, _shapes(item))
     is_same = _SAME_BITS.get_or_make(network, key, lambda: _is_same_on_cores(function, item, n_cores))

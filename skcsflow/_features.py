@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skcsflow._batches import (
+    Batching,
+    apply_in_batches,
     apply_on_cores,
-    apply_to_batch,
-    apply_to_group,
-    group_size,
     map_items,
     map_on_cores,
+    resolve_batching,
     resolve_n_cores,
-    resolve_n_threads,
 )
 from skcsflow._cache import CachedFeatures, FeatureCache
 from skcsflow._device import autocast
@@ -37,7 +36,7 @@ _TOO_LARGE = (
 
 
 _WIDE_FLOW_BYTES = 2**27
-"""Weights from which on the flow of a single image is faster on all cores; with fewer, threads wait too much."""
+"""Weights from which on reading them, by one core, is what takes a flow's time."""
 
 _SPLIT_SUM = 2**15
 """Values from which on torch splits a sum among threads. A trial can miss that it rounds differently then."""
@@ -136,14 +135,15 @@ def extract_features(
     ImageFeatures
         Of each image in turn.
     """
-    extractor = _Extractor(model, images, precision, engine, cache, len(rows), n_jobs)
+    way = _Way.choose(model, precision, engine, len(rows), n_jobs)
+    extractor = _Extractor(model, images, way, cache)
     yield from map_items(
         lambda i: extractor.prepare(rows[i]),
         extractor.finish,
         len(rows),
-        extractor.device,
+        way.device,
         n_jobs,
-        extractor.size,
+        way.batching.size,
     )
 
 
@@ -157,15 +157,16 @@ def score_images(
     cache: FeatureCache | None = None,
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
-    extractor = _Extractor(model, images, precision, engine, cache, len(images), n_jobs)
-    scorer = _Scorer(model, precision, engine, len(images), n_jobs)
+    way = _Way.choose(model, precision, engine, len(images), n_jobs)
+    extractor = _Extractor(model, images, way, cache)
+    scorer = _Scorer(model, way)
 
     def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
         features = extractor.finish(pending)
         scored = scorer.score([f.maps for f in features])
         return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
-    results = map_items(extractor.prepare, compute, len(images), extractor.device, n_jobs, extractor.size)
+    results = map_items(extractor.prepare, compute, len(images), way.device, n_jobs, way.batching.size)
     with closing(results):  # its threads end here, also where the caller keeps the error
         for i, ((score, log_likelihood, *scale_maps), size) in enumerate(results):
             if not (score.isfinite() and log_likelihood.isfinite()):
@@ -198,14 +199,53 @@ def score_features(
         As in :class:`ImageScores`, the same bits as :func:`score_images` gives for the
         images.
     """
-    device = features[0].device
     n_images = len(features[0])
-    scorer = _Scorer(model, precision, engine, n_images, n_jobs)
+    way = _Way.choose(model, precision, engine, n_images, n_jobs)
+    scorer = _Scorer(model, way)
     results = map_items(
-        lambda i: [f[i] for f in features], scorer.score, n_images, device, n_jobs, scorer.size
+        lambda i: [f[i] for f in features], scorer.score, n_images, way.device, n_jobs, way.batching.size
     )
     for score, _, *scale_maps in results:
         yield score.item(), [m.cpu() for m in scale_maps]
+
+
+class _Way(NamedTuple):
+    """How the networks run for the images of one call."""
+
+    precision: str
+    engine: str
+    device: torch.device
+    batching: Batching
+    is_wide: bool
+    """Whether the flow is one whose weights take longer to read than to multiply with."""
+    n_cores_alone: int
+    """Number of cores for an image that is alone, with torch; else 1."""
+
+    @classmethod
+    def choose(
+        cls, model: CSFlowModel, precision: str, engine: str, n_images: int, n_jobs: int | None
+    ) -> "_Way":
+        device = model.feature_extractor.mean.device
+        image_size = model.anomaly_map_generator.input_dims[1:]
+        is_wide = sum(p.nbytes for p in model.flow.parameters()) >= _WIDE_FLOW_BYTES
+        batching = resolve_batching(n_images, image_size, device, precision, n_jobs, is_wide=is_wide)
+        is_alone = n_images == 1 and device.type == "cpu" and engine == "torch"
+        n_cores_alone = resolve_n_cores(n_jobs) if is_alone else 1
+        return cls(precision, engine, device, batching, is_wide, n_cores_alone)
+
+    def apply(
+        self,
+        function: Callable[[list[Tensor]], list[Tensor]],
+        items: Sequence[Sequence[Tensor]],
+        network: nn.Module,
+    ) -> list[list[Tensor]]:
+        """Apply a function, which runs this network, to the tensors of at most a batch of images."""
+        return apply_in_batches(function, items, self.batching, self.device, network, self.kernels)
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """What kernels are chosen by, beside network and shapes."""
+        return self.engine, self.precision, torch.get_float32_matmul_precision()
 
 
 class _Pending(NamedTuple):
@@ -225,50 +265,33 @@ class _Extractor:
     """
 
     def __init__(
-        self,
-        model: CSFlowModel,
-        images: ImageSource,
-        precision: str,
-        engine: str,
-        cache: FeatureCache | None,
-        n_images: int,
-        n_jobs: int | None,
+        self, model: CSFlowModel, images: ImageSource, way: _Way, cache: FeatureCache | None
     ) -> None:
-        self.model = model
         self.images = images
-        self.precision = precision
-        self.engine = engine
+        self.way = way
         self.cache = cache
+        self.network = model.feature_extractor
         self.input_size = model.anomaly_map_generator.input_dims[1:]
         self.dtype = model.feature_extractor.mean.dtype
-        self.device = model.feature_extractor.mean.device
-        self.size = group_size(n_images, self.input_size, self.device, precision, n_jobs)
-        self.on_two_cores = (
-            n_images == 1
-            and self.device.type == "cpu"
-            and engine == "torch"
-            and resolve_n_threads(n_jobs) > 1
-        )
-        self.packed_extractor = packed(model.feature_extractor, precision) if engine == "torch" else None
+        self.packed_network = packed(self.network, way.precision) if way.engine == "torch" else None
         self.context = b"" if cache is None else self._context()
 
     def _context(self) -> bytes:
         """All that features depend on beside the image."""
         # Other kernels, other last digits.
-        if self.device.type == "cuda":
-            device = torch.cuda.get_device_name(self.device)
+        if self.way.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.way.device)
         else:
             device = torch.backends.cpu.get_cpu_capability()
         packages = ("skcsflow", "torch", "timm", "pillow") + (
-            ("openvino",) if self.engine == "openvino" else ()
+            ("openvino",) if self.way.engine == "openvino" else ()
         )
         parts = (
-            self.model.feature_extractor.fingerprint(),
+            self.network.fingerprint(),
             self.input_size,
-            self.precision,
             device,
-            torch.get_float32_matmul_precision(),
-            self.engine,
+            self.way.kernels,
+            self.way.batching.size if self.way.batching.is_fixed else 1,
             "packed",  # with weights that are packed; features that were kept before had other last digits
             [version(package) for package in packages],
         )
@@ -310,54 +333,29 @@ class _Extractor:
 
     def _extract(self, pending: list[_Pending]) -> list[list[Tensor]]:
         images = [[p.image] for p in pending if p.image is not None]
-        extracted = _apply(
-            self._run,
-            images,
-            self.size,
-            self.device,
-            self.model.feature_extractor,
-            _kernels(self.engine, self.precision),
-        )
+        extracted = self.way.apply(self._run, images, self.network)
         for p, maps in zip(pending, extracted, strict=True):
             if not all(m.isfinite().all() for m in maps):
                 raise ValueError(_TOO_LARGE.format(what="features", row=p.row))
         return extracted
 
     def _run(self, batch: list[Tensor]) -> list[Tensor]:
-        if self.packed_extractor is None:
-            return run_openvino(self.model.feature_extractor, batch, self.precision)
+        if self.packed_network is None:
+            return run_openvino(self.network, batch, self.way.precision)
         (images,) = batch
         images = images.contiguous(memory_format=torch.channels_last)
-        scales = range(self.model.feature_extractor.n_scales)
-        if not self.on_two_cores:
+        scales = range(self.network.n_scales)
+        if self.way.n_cores_alone == 1:
             return self._run_scales(images, scales)
         # All smaller scales together take a third as long as the largest one.
         parts = map_on_cores(lambda part: self._run_scales(images, part), [scales[:1], scales[1:]], 2)
         return [maps for part in parts for maps in part]
 
     def _run_scales(self, images: Tensor, scales: Sequence[int]) -> list[Tensor]:
-        assert self.packed_extractor is not None
-        with autocast(images.device, self.precision):
-            features = self.packed_extractor(images, scales)
+        assert self.packed_network is not None
+        with autocast(images.device, self.way.precision):
+            features = self.packed_network(images, scales)
         return [f.to(images.dtype).contiguous() for f in features]
-
-
-def _kernels(engine: str, precision: str) -> tuple[str, ...]:
-    """What kernels are chosen by, beside network and shapes."""
-    return engine, precision, torch.get_float32_matmul_precision()
-
-
-def _apply(
-    function: Callable[[list[Tensor]], list[Tensor]],
-    items: Sequence[Sequence[Tensor]],
-    size: int,
-    device: torch.device,
-    network: nn.Module,
-    kernels: tuple[str, ...],
-) -> list[list[Tensor]]:
-    if device.type == "cpu":
-        return apply_to_group(function, items, size, network, kernels)
-    return apply_to_batch(function, items, device)
 
 
 def _tensors(entry: CachedFeatures) -> list[Tensor]:
@@ -371,33 +369,24 @@ class _Scorer:
     An image that is alone has all cores in a wide flow, if it may, and if it has the same bits then.
     """
 
-    def __init__(
-        self, model: CSFlowModel, precision: str, engine: str, n_images: int, n_jobs: int | None
-    ) -> None:
-        self.precision = precision
-        self.engine = engine
-        self.device = model.feature_extractor.mean.device
-        self.size = group_size(
-            n_images, model.anomaly_map_generator.input_dims[1:], self.device, precision, n_jobs
-        )
+    def __init__(self, model: CSFlowModel, way: _Way) -> None:
+        self.way = way
         self.flow = model.flow
-        on_all_cores = (
-            n_images == 1
-            and self.device.type == "cpu"
-            and engine == "torch"
-            and precision != "bfloat16"
-            and sum(p.nbytes for p in self.flow.parameters()) >= _WIDE_FLOW_BYTES
-        )
-        self.n_cores = resolve_n_cores(n_jobs) if on_all_cores else 1
-        self.packed_flow = packed(model.flow, precision) if engine == "torch" else None
+        self.packed_flow = packed(model.flow, way.precision) if way.engine == "torch" else None
         self.scale_maps = model.anomaly_map_generator.scale_maps
 
     def score(self, features: list[list[Tensor]]) -> list[list[Tensor]]:
         """Score, log-likelihood and maps of each image."""
-        kernels = _kernels(self.engine, self.precision)
-        if self.n_cores > 1 and max(m.numel() for m in features[0]) < _SPLIT_SUM:
-            return [apply_on_cores(self._run, features[0], self.n_cores, self.flow, kernels)]
-        return _apply(self._run, features, self.size, self.device, self.flow, kernels)
+        way = self.way
+        # In a narrow flow threads wait for each other too much. In bfloat16 a trial can't tell.
+        if (
+            way.n_cores_alone > 1
+            and way.is_wide
+            and way.precision != "bfloat16"
+            and max(m.numel() for m in features[0]) < _SPLIT_SUM
+        ):
+            return [apply_on_cores(self._run, features[0], way.n_cores_alone, self.flow, way.kernels)]
+        return way.apply(self._run, features, self.flow)
 
     def _run(self, features: list[Tensor]) -> list[Tensor]:
         z, log_det = self._latent(features)
@@ -408,11 +397,11 @@ class _Scorer:
 
     def _latent(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         if self.packed_flow is None:
-            *z, log_det = run_openvino(self.flow, features, self.precision)
+            *z, log_det = run_openvino(self.flow, features, self.way.precision)
             return z, log_det
         # A clone has the strides of its memory format even where an axis is 1 long. Kernels
         # are chosen by strides, and kept features must give the same bits as fresh ones.
         features = [f.clone(memory_format=torch.channels_last) for f in features]
-        with autocast(features[0].device, self.precision):
+        with autocast(features[0].device, self.way.precision):
             z, log_det = self.packed_flow(features)
         return z, log_det

@@ -12,11 +12,11 @@ from torch import nn
 from skcsflow import CSFlowDetector, _batches, _features
 from skcsflow._batches import (
     CUDA_BATCH_SIZE,
+    Batching,
+    apply_in_batches,
     apply_on_cores,
-    apply_to_batch,
-    apply_to_group,
-    group_size,
     map_items,
+    resolve_batching,
 )
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def test_map_items_gives_results_in_order(n_items, n_jobs):
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, [1] * 5), (2, [1, 2, 2]), (5, [5]), (9, [5])])
-def test_map_items_batches_hold_size_items_on_the_cpu(size, expected):
+def test_map_items_batches_hold_size_items(size, expected):
     sizes = []
     numbers = map_items(read, lambda items: sizes.append(len(items)) or items, 5, CPU, 2, size)
     assert [n.item() for _, n in numbers] == [0, 1, 2, 3, 4]
@@ -116,6 +116,9 @@ def test_map_items_needs_no_gradients():
     assert not result.requires_grad
 
 
+# Fixed batches: always of one size
+
+
 def doubled_with_sizes(items, device, size=CUDA_BATCH_SIZE):
     sizes = []
 
@@ -124,20 +127,21 @@ def doubled_with_sizes(items, device, size=CUDA_BATCH_SIZE):
         sizes.append([len(t) for t in batch])
         return [2 * t for t in batch]
 
-    results = apply_to_batch(function, items, device, size)
+    results = apply_in_batches(function, items, Batching(size, True), device, nn.Identity(), ())
     return [number.item() for _, number in results], sizes
 
 
 @pytest.mark.parametrize("n_items", [1, 2, 3])
-def test_apply_to_batch_fills_the_batch_up(n_items):
+def test_fixed_batches_are_filled_up(n_items):
     numbers, sizes = doubled_with_sizes([read(i) for i in range(n_items)], CPU, 3)
     assert numbers == [2 * i for i in range(n_items)]
     assert sizes == [[3, 3]]
 
 
-def test_apply_to_batch_of_too_many_raises():
-    with pytest.raises(ValueError, match="at most 1"):
-        doubled_with_sizes([read(0), read(1)], CPU, 1)
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_apply_in_batches_of_too_many_raises(is_fixed):
+    with pytest.raises(ValueError, match="at most 1 items here, got 2"):
+        apply_in_batches(list, [read(0), read(1)], Batching(1, is_fixed), CPU, nn.Identity(), ())
 
 
 # Groups: together only where each item has the bits that it has alone
@@ -167,9 +171,13 @@ def group(n_items):
     return [[torch.full((3,), i / 7)] for i in range(n_items)]
 
 
-def test_apply_to_group_that_changes_no_bit_goes_together():
+def apply_to_group(function, items, size, network, kernels=("torch",)):
+    return apply_in_batches(function, items, Batching(size, False), CPU, network, kernels)
+
+
+def test_groups_that_changes_no_bit_goes_together():
     network = Recorder()
-    results = apply_to_group(network.compute, group(4), 4, network, ("torch",))
+    results = apply_to_group(network.compute, group(4), 4, network)
     assert [len(batch) for batch in network.batches] == [4, 1, 1, 1, 1, 4]
     for (score, vector), (expected,) in zip(results, group(4), strict=True):
         assert torch.equal(vector, expected)
@@ -177,17 +185,17 @@ def test_apply_to_group_that_changes_no_bit_goes_together():
 
 
 @pytest.mark.parametrize("wrong_row", range(4))
-def test_apply_to_group_that_changes_one_bit_of_one_item_goes_one_by_one(wrong_row):
+def test_groups_that_changes_one_bit_of_one_item_goes_one_by_one(wrong_row):
     network = Recorder(4, wrong_row)
-    results = apply_to_group(network.compute, group(4), 4, network, ("torch",))
+    results = apply_to_group(network.compute, group(4), 4, network)
     assert [len(batch) for batch in network.batches[-4:]] == [1, 1, 1, 1]
     assert [score.item() for score, _ in results] == [x.double().sum().item() for (x,) in group(4)]
     del network.batches[:]
-    apply_to_group(network.compute, group(4), 4, network, ("torch",))
+    apply_to_group(network.compute, group(4), 4, network)
     assert [len(batch) for batch in network.batches] == [1, 1, 1, 1]  # tried once
 
 
-def test_apply_to_group_is_tried_again_for_other_kernels_shapes_and_weights():
+def test_groups_is_tried_again_for_other_kernels_shapes_and_weights():
     network = Recorder()
 
     def n_batches(items, kernels):
@@ -205,19 +213,19 @@ def test_apply_to_group_is_tried_again_for_other_kernels_shapes_and_weights():
     assert n_batches(group(2), ("torch", "float32")) == 4
 
 
-def test_apply_to_group_is_tried_with_noise_whatever_the_items_are():
+def test_groups_is_tried_with_noise_whatever_the_items_are():
     network = Recorder()
-    apply_to_group(network.compute, [[torch.zeros(3)]] * 4, 4, network, ("torch",))
+    apply_to_group(network.compute, [[torch.zeros(3)]] * 4, 4, network)
     tried = network.batches[0]
     assert len(tried.unique()) == tried.numel()
     other = Recorder()
-    apply_to_group(other.compute, group(4), 4, other, ("torch",))
+    apply_to_group(other.compute, group(4), 4, other)
     assert torch.equal(other.batches[0], tried)
 
 
-def test_apply_to_group_that_overflows_in_the_trial_goes_one_by_one():
+def test_groups_that_overflows_in_the_trial_goes_one_by_one():
     network = Recorder()
-    apply_to_group(lambda batch: [network.compute(batch)[1] * torch.inf], group(4), 4, network, ("torch",))
+    apply_to_group(lambda batch: [network.compute(batch)[1] * torch.inf], group(4), 4, network)
     assert [len(batch) for batch in network.batches[-4:]] == [1] * 4
 
 
@@ -243,7 +251,7 @@ def test_groups_with_features_kept_for_some_and_images_that_repeat(tmp_path, fit
 
 
 @pytest.mark.parametrize("n_items", [1, 3])
-def test_apply_to_group_that_is_not_full_goes_one_by_one(n_items):
+def test_groups_that_is_not_full_goes_one_by_one(n_items):
     network = Recorder()
     assert len(apply_to_group(network.compute, group(n_items), 4, network, ("torch",))) == n_items
     assert [len(batch) for batch in network.batches] == [1] * n_items
@@ -282,11 +290,30 @@ def test_apply_on_cores_takes_several_where_that_changes_no_bit(is_same):
         (16, (512, 256), 2, 2),
     ],
 )
-def test_group_size_is_for_many_small_images(n_items, image_size, n_jobs, expected):
-    assert group_size(n_items, image_size, CPU, "float32", n_jobs) == expected
-    assert group_size(n_items, image_size, CPU, "float64", n_jobs) == expected
-    assert group_size(n_items, image_size, CPU, "bfloat16", n_jobs) == 1
-    assert group_size(n_items, image_size, torch.device("cuda"), "float32", n_jobs) == 1
+def test_groups_are_for_many_small_images(n_items, image_size, n_jobs, expected):
+    for precision in ("float32", "float64"):
+        for is_wide in (True, False):
+            batching = resolve_batching(n_items, image_size, CPU, precision, n_jobs, is_wide=is_wide)
+            assert batching == (expected, False)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "expected"),
+    [((32, 32), 4), ((256, 256), 4), ((257, 256), 3), ((512, 256), 2), ((768, 768), 1)],
+)
+def test_batches_in_bfloat16_are_fixed_whatever_the_number_of_images(image_size, expected):
+    for n_items in (1, 2, 10_000):
+        for n_jobs in (1, 7):
+            wide = resolve_batching(n_items, image_size, CPU, "bfloat16", n_jobs, is_wide=True)
+            narrow = resolve_batching(n_items, image_size, CPU, "bfloat16", n_jobs, is_wide=False)
+            assert wide == (expected, True)
+            assert narrow == (1, True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_batches_on_a_gpu_are_fixed(precision):
+    batching = resolve_batching(1, (768, 768), torch.device("cuda"), precision, 2, is_wide=False)
+    assert batching == (CUDA_BATCH_SIZE, True)
 
 
 def test_a_lone_image_has_all_cores_in_a_wide_flow_and_the_same_bits(monkeypatch, fitted, grey_images):
@@ -325,6 +352,39 @@ def test_groups_of_real_images_are_tried_and_change_no_bit(monkeypatch, grey_ima
     assert set(sizes) == {1}
 
 
+@pytest.mark.parametrize("size", [64, 65, 96])
+def test_batches_of_a_wide_flow_in_bfloat16_give_each_image_the_same_bits(
+    monkeypatch, fitted, grey_images, size
+):
+    monkeypatch.setattr(_features, "_WIDE_FLOW_BYTES", 1)
+    params = {**TINY, "cross_conv_hidden_channels": 64, "input_size": size, "n_jobs": 2}
+    detector = CSFlowDetector(**params, precision="bfloat16").fit(grey_images[:8])
+    sizes = []
+    together = _batches._together
+    monkeypatch.setattr(
+        _batches, "_together", lambda f, items: sizes.append(len(items)) or together(f, items)
+    )
+    scores, maps = detector.score_samples(grey_images), detector.transform(grey_images)
+    order = np.random.default_rng(0).permutation(len(grey_images))
+    np.testing.assert_array_equal(detector.score_samples(grey_images[order]), scores[order])
+    np.testing.assert_array_equal(detector.transform(grey_images[order]), maps[order])
+    for i in range(3):
+        assert detector.score_samples(grey_images[i : i + 1]) == scores[i]
+    assert set(sizes) == {4}
+
+
+def test_features_are_kept_by_the_size_of_their_batch(monkeypatch, tmp_path, grey_images):
+    params = {**TINY, "precision": "bfloat16", "n_epochs": 1}
+    narrow = CSFlowDetector(**params).fit(grey_images[:8])
+    expected = narrow.score_samples(grey_images)
+    monkeypatch.setattr(_features, "_WIDE_FLOW_BYTES", 1)
+    wide = CSFlowDetector(**params, memory=tmp_path).fit(grey_images[:8])
+    wide.score_samples(grey_images)
+    monkeypatch.undo()
+    narrow.set_params(memory=tmp_path)
+    np.testing.assert_array_equal(narrow.score_samples(grey_images), expected)
+
+
 @pytest.mark.gpu
 def test_map_items_on_a_gpu_fills_batches_and_gives_the_same_results():
     cuda = torch.device("cuda")
@@ -336,5 +396,5 @@ def test_map_items_on_a_gpu_fills_batches_and_gives_the_same_results():
         assert sizes == [[CUDA_BATCH_SIZE] * 2]
         return numbers
 
-    assert list(map_items(read, compute, 20, cuda, 2)) == [2 * i for i in range(20)]
+    assert list(map_items(read, compute, 20, cuda, 2, CUDA_BATCH_SIZE)) == [2 * i for i in range(20)]
     assert lengths == [16, 4]
