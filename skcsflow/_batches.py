@@ -306,7 +306,7 @@ def map_on_cores(
         with torch.inference_mode():
             return function(item)
 
-    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(n_threads, initializer=_keep_to_one_core) as pool:
         iterator = iter(items)
         # Twice as many in flight as threads: none waits, and memory stays bounded.
         waiting: list[Future[R]] = [pool.submit(run, item) for item in islice(iterator, 2 * n_threads)]
@@ -319,3 +319,9 @@ def map_on_cores(
             pool.shutdown(cancel_futures=True)
             # In a thread, set_num_threads also sets what threads born later start with.
             torch.set_num_threads(intra_op_threads)
+
+
+def _keep_to_one_core() -> None:
+    # When a thread first computes, or asks, it takes over what any thread set last: ask, then set.
+    torch.get_num_threads()
+    torch.set_num_threads(1)

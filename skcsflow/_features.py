@@ -21,7 +21,7 @@ from skcsflow._batches import (
     resolve_n_cores,
 )
 from skcsflow._cache import CachedFeatures, FeatureCache
-from skcsflow._device import autocast
+from skcsflow._device import autocast, cores
 from skcsflow._openvino import run_openvino
 from skcsflow._packed import packed
 from skcsflow._storage import FeatureMaps
@@ -219,7 +219,7 @@ class _Way(NamedTuple):
     is_wide: bool
     """Whether the flow is one whose weights take longer to read than to multiply with."""
     n_cores_alone: int
-    """Number of cores for an image that is alone, with torch; else 1."""
+    """Number of cores for an image that is alone in a call; else 1."""
 
     @classmethod
     def choose(
@@ -229,7 +229,7 @@ class _Way(NamedTuple):
         image_size = model.anomaly_map_generator.input_dims[1:]
         is_wide = sum(p.nbytes for p in model.flow.parameters()) >= _WIDE_FLOW_BYTES
         batching = resolve_batching(n_images, image_size, device, precision, n_jobs, is_wide=is_wide)
-        is_alone = n_images == 1 and device.type == "cpu" and engine == "torch"
+        is_alone = n_images == 1 and device.type == "cpu"
         n_cores_alone = resolve_n_cores(n_jobs) if is_alone else 1
         return cls(precision, engine, device, batching, is_wide, n_cores_alone)
 
@@ -238,8 +238,16 @@ class _Way(NamedTuple):
         function: Callable[[list[Tensor]], list[Tensor]],
         items: Sequence[Sequence[Tensor]],
         network: nn.Module,
+        *,
+        use_cores: bool,
     ) -> list[list[Tensor]]:
-        """Apply a function, which runs this network, to the tensors of at most a batch of images."""
+        """Apply a function, which runs this network, to the tensors of at most a batch of images.
+
+        With `use_cores`, an image that is alone has all cores if that changes no bit.
+        """
+        # In bfloat16 a trial can't tell.
+        if use_cores and self.n_cores_alone > 1 and self.precision != "bfloat16":
+            return [apply_on_cores(function, items[0], self.n_cores_alone, network, self.kernels)]
         return apply_in_batches(function, items, self.batching, self.device, network, self.kernels)
 
     @property
@@ -261,7 +269,7 @@ class _Pending(NamedTuple):
 class _Extractor:
     """Extracts features of images, or finds them in the cache.
 
-    An image that is alone has two cores, if it may: what they compute is the same.
+    An image that is alone has all cores with OpenVINO, if it may, and with torch two, one for its largest scale.
     """
 
     def __init__(
@@ -292,7 +300,7 @@ class _Extractor:
             device,
             self.way.kernels,
             self.way.batching.size if self.way.batching.is_fixed else 1,
-            "packed",  # with weights that are packed; features that were kept before had other last digits
+            "pyramid by torch",  # whatever the engine; features that were kept before had other last digits
             [version(package) for package in packages],
         )
         return repr(parts).encode()
@@ -333,16 +341,16 @@ class _Extractor:
 
     def _extract(self, pending: list[_Pending]) -> list[list[Tensor]]:
         images = [[p.image] for p in pending if p.image is not None]
-        extracted = self.way.apply(self._run, images, self.network)
+        extracted = self.way.apply(self._run, images, self.network, use_cores=self.way.engine == "openvino")
         for p, maps in zip(pending, extracted, strict=True):
             if not all(m.isfinite().all() for m in maps):
                 raise ValueError(_TOO_LARGE.format(what="features", row=p.row))
         return extracted
 
     def _run(self, batch: list[Tensor]) -> list[Tensor]:
-        if self.packed_network is None:
-            return run_openvino(self.network, batch, self.way.precision)
         (images,) = batch
+        if self.packed_network is None:
+            return run_openvino(self.network, self.network.pyramid(images), self.way.precision)
         images = images.contiguous(memory_format=torch.channels_last)
         scales = range(self.network.n_scales)
         if self.way.n_cores_alone == 1:
@@ -366,7 +374,7 @@ def _tensors(entry: CachedFeatures) -> list[Tensor]:
 class _Scorer:
     """Computes scores and maps of features, for at most a batch of images at a time.
 
-    An image that is alone has all cores in a wide flow, if it may, and if it has the same bits then.
+    An image that is alone has all cores, if it may; with torch in a wide flow only.
     """
 
     def __init__(self, model: CSFlowModel, way: _Way) -> None:
@@ -377,23 +385,19 @@ class _Scorer:
 
     def score(self, features: list[list[Tensor]]) -> list[list[Tensor]]:
         """Score, log-likelihood and maps of each image."""
-        way = self.way
-        # In a narrow flow threads wait for each other too much. In bfloat16 a trial can't tell.
-        if (
-            way.n_cores_alone > 1
-            and way.is_wide
-            and way.precision != "bfloat16"
-            and max(m.numel() for m in features[0]) < _SPLIT_SUM
-        ):
-            return [apply_on_cores(self._run, features[0], way.n_cores_alone, self.flow, way.kernels)]
-        return way.apply(self._run, features, self.flow)
+        # With torch, threads wait for each other too much in a narrow flow.
+        use_cores = self.way.engine == "openvino" or (
+            self.way.is_wide and max(m.numel() for m in features[0]) < _SPLIT_SUM
+        )
+        return self.way.apply(self._run, features, self.flow, use_cores=use_cores)
 
     def _run(self, features: list[Tensor]) -> list[Tensor]:
         z, log_det = self._latent(features)
-        scores = anomaly_score(z)
-        n_dims = sum(m[0].numel() for m in z)
-        log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2
-        return [scores, log_likelihoods, *(m[:, 0] for m in self.scale_maps(z))]
+        with cores(1):  # threads would split sums
+            scores = anomaly_score(z)
+            n_dims = sum(m[0].numel() for m in z)
+            log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2
+            return [scores, log_likelihoods, *(m[:, 0] for m in self.scale_maps(z))]
 
     def _latent(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         if self.packed_flow is None:

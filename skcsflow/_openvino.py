@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skcsflow._weights_cache import WeightsCache
-from skcsflow.nn import CrossScaleFlow
+from skcsflow.nn import CrossScaleFlow, MultiScaleFeatureExtractor
 
 __all__ = ["check_engine", "run_openvino"]
 
@@ -54,30 +54,32 @@ def run_openvino(network: nn.Module, inputs: Sequence[Tensor], precision: str) -
     """Run a network by OpenVINO, from any thread, several at a time.
 
     It is compiled when it is first seen, and again for each precision and shape of inputs,
-    and when its weights have changed. An image gets the same bits however many threads
-    OpenVINO has, and however many images are under way.
+    and when its weights have changed. It runs on one core where torch would (an image then
+    gets the same bits however many are under way), else on as many as torch would, compiled
+    for that.
 
     Parameters
     ----------
-    network : nn.Module
-        A network in evaluation mode, of Tensors to a sequence of Tensors.
+    network : MultiScaleFeatureExtractor or CrossScaleFlow
+        A network in evaluation mode.
     inputs : sequence of Tensors
-        What it takes.
+        What it takes: feature maps, or the images' pyramid.
     precision : {"float32", "bfloat16"}
         Precision to compute in.
 
     Returns
     -------
     list of Tensors
-        What it returns.
+        Feature maps; or latent maps and the log-determinant.
     """
-    key = precision, tuple(t.shape for t in inputs)
-    compiled = _COMPILED.get_or_make(network, key, lambda: _Compiled(network, inputs, precision))
+    n_cores = torch.get_num_threads()
+    key = precision, n_cores, tuple(t.shape for t in inputs)
+    compiled = _COMPILED.get_or_make(network, key, lambda: _Compiled(network, inputs, precision, n_cores))
     return compiled.run(inputs)
 
 
 class _Compiled:
-    def __init__(self, network: nn.Module, inputs: Sequence[Tensor], precision: str) -> None:
+    def __init__(self, network: nn.Module, inputs: Sequence[Tensor], precision: str, n_cores: int) -> None:
         import openvino
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -90,15 +92,15 @@ class _Compiled:
             decoder = TorchScriptPythonDecoder(_Flat(network).eval(), example_input=tuple(inputs))
             model = frontend.convert(frontend.load(decoder))
         model.reshape({port: list(t.shape) for port, t in zip(model.inputs, inputs, strict=True)})
-        n_cores = joblib.cpu_count()
+        # One thread for each request where our callers have a thread per core; else one request at a time.
+        n_threads = joblib.cpu_count() if n_cores == 1 else n_cores
         self._compiled = openvino.Core().compile_model(
             model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-                # One thread for each request: our callers have a thread per core.
-                "INFERENCE_NUM_THREADS": n_cores,
-                "NUM_STREAMS": n_cores,
+                "INFERENCE_NUM_THREADS": n_threads,
+                "NUM_STREAMS": n_threads if n_cores == 1 else 1,
             },
         )
         self._idle: list[Any] = []
@@ -117,7 +119,10 @@ class _Compiled:
 
 
 class _Flat(nn.Module):
-    """A network that takes and returns Tensors, and no sequences of them."""
+    """A network that takes and returns Tensors, and no sequences of them.
+
+    An extractor without its pyramid, which OpenVINO takes ten times as long for as torch does.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -127,7 +132,8 @@ class _Flat(nn.Module):
         if isinstance(self.network, CrossScaleFlow):
             z, log_det = self.network(inputs)
             return [*z, log_det]
-        return list(self.network(*inputs))
+        assert isinstance(self.network, MultiScaleFeatureExtractor)
+        return [self.network.extract(images) for images in inputs]
 
 
 _COMPILED: WeightsCache[_Compiled] = WeightsCache()

@@ -16,6 +16,7 @@ from skcsflow._batches import (
     apply_in_batches,
     apply_on_cores,
     map_items,
+    map_on_cores,
     resolve_batching,
 )
 
@@ -59,6 +60,25 @@ def test_map_items_runs_n_jobs_threads_of_one_core_each():
 
     list(map_items(read, meet, 6, CPU, 3))
     assert threads == [1] * 6
+
+
+def test_map_on_cores_keeps_to_one_core_whatever_others_set_before_its_threads_first_compute():
+    may_compute = threading.Event()
+
+    def count(item):
+        if item > 0:
+            may_compute.wait(timeout=30)
+        return item and torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    results = map_on_cores(count, range(4), 2)
+    try:
+        assert next(results) == 0
+        torch.set_num_threads(3)  # what torch gives threads that have not computed yet
+        may_compute.set()
+        assert list(results) == [1, 1, 1]
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])

@@ -11,7 +11,7 @@ import torch
 from conftest import TINY
 from sklearn.base import clone
 
-from skcsflow import CSFlowDetector, feature_cache_info
+from skcsflow import CSFlowDetector, _batches, _features, feature_cache_info
 from skcsflow._detector import _resolve_device
 from skcsflow._openvino import run_openvino
 from skcsflow.nn import CSFlowModel
@@ -22,8 +22,14 @@ OPENVINO = {**TINY, "engine": "openvino"}
 
 
 @pytest.fixture(scope="module")
-def detector(grey_images):
-    return CSFlowDetector(**OPENVINO).fit(grey_images)
+def few_images(grey_images):
+    """So few that they go one by one: each network is compiled once and not for groups too."""
+    return grey_images[:9]
+
+
+@pytest.fixture(scope="module")
+def detector(few_images):
+    return CSFlowDetector(**OPENVINO).fit(few_images)
 
 
 def relative_difference(actual, expected):
@@ -33,12 +39,12 @@ def relative_difference(actual, expected):
 @pytest.mark.parametrize(
     "changes", [{}, {"input_size": (64, 96)}, {"whiten": False, "num_channels": 1}], ids=str
 )
-def test_scores_and_maps_are_those_of_torch_to_float32s_precision(grey_images, changes):
-    by_torch = CSFlowDetector(**{**TINY, **changes}).fit(grey_images)
-    expected = by_torch.score_samples(grey_images), by_torch.transform(grey_images)
+def test_scores_and_maps_are_those_of_torch_to_float32s_precision(few_images, changes):
+    by_torch = CSFlowDetector(**{**TINY, **changes}).fit(few_images)
+    expected = by_torch.score_samples(few_images), by_torch.transform(few_images)
     by_openvino = by_torch.set_params(engine="openvino")
-    assert 0 < relative_difference(by_openvino.score_samples(grey_images), expected[0]) < 1e-5
-    assert relative_difference(by_openvino.transform(grey_images), expected[1]) < 5e-5  # a product of three
+    assert 0 < relative_difference(by_openvino.score_samples(few_images), expected[0]) < 1e-5
+    assert relative_difference(by_openvino.transform(few_images), expected[1]) < 5e-5  # a product of three
 
 
 def test_errors_against_float64_are_no_larger_than_torchs():
@@ -48,7 +54,7 @@ def test_errors_against_float64_are_no_larger_than_torchs():
         torch.nn.init.constant_(block.subnet2.gamma, 0.3)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        found = run_openvino(model.feature_extractor, [image], "float32")
+        found = run_openvino(model.feature_extractor, model.feature_extractor.pyramid(image), "float32")
         by_torch = model.feature_extractor(image)
         exact = model.double().feature_extractor(image.double())
     for actual, plain, expected in zip(found, by_torch, exact, strict=True):
@@ -56,53 +62,54 @@ def test_errors_against_float64_are_no_larger_than_torchs():
         assert (actual - expected).abs().max() < bound
 
 
-def test_fit_by_openvino_learns_what_fit_by_torch_learns(detector, fitted, grey_images):
-    assert relative_difference(detector.score_samples(grey_images), fitted.score_samples(grey_images)) < 1e-3
+def test_fit_by_openvino_learns_what_fit_by_torch_learns(detector, few_images):
+    fitted = CSFlowDetector(**TINY).fit(few_images)
+    assert relative_difference(detector.score_samples(few_images), fitted.score_samples(few_images)) < 1e-3
     assert detector.offset_ == pytest.approx(fitted.offset_, rel=1e-3)
-    np.testing.assert_array_equal(detector.predict(grey_images), fitted.predict(grey_images))
+    np.testing.assert_array_equal(detector.predict(few_images), fitted.predict(few_images))
 
 
-def test_fit_twice_gives_the_same_bits(detector, grey_images):
-    twin = clone(detector).fit(grey_images)
-    np.testing.assert_array_equal(twin.score_samples(grey_images), detector.score_samples(grey_images))
+def test_fit_twice_gives_the_same_bits(detector, few_images):
+    twin = clone(detector).fit(few_images)
+    np.testing.assert_array_equal(twin.score_samples(few_images), detector.score_samples(few_images))
     assert twin.offset_ == detector.offset_
 
 
-@pytest.mark.parametrize("n_jobs", [1, 3])
-def test_scores_of_a_call_of_single_calls_and_of_a_shuffled_call_are_the_same_bits(
-    detector, grey_images, n_jobs
-):
+def test_scores_of_a_call_of_single_calls_and_of_a_shuffled_call_are_the_same_bits(detector, grey_images):
     scores = detector.score_samples(grey_images)
     order = np.random.RandomState(0).permutation(len(grey_images))
-    detector = pickle.loads(pickle.dumps(detector)).set_params(n_jobs=n_jobs)
-    np.testing.assert_array_equal(detector.score_samples(grey_images[order]), scores[order])
-    np.testing.assert_array_equal([detector.score_samples(x[None])[0] for x in grey_images], scores)
+    detector = pickle.loads(pickle.dumps(detector))
+    for n_jobs in (1, 2):
+        detector.set_params(n_jobs=n_jobs)
+        np.testing.assert_array_equal(detector.score_samples(grey_images[order]), scores[order])
+        singly = [detector.score_samples(x[None])[0] for x in grey_images[:9]]
+        np.testing.assert_array_equal(singly, scores[:9])
 
 
-def test_memory_gives_the_same_bits_and_tells_engines_apart(detector, grey_images, tmp_path):
+def test_memory_gives_the_same_bits_and_tells_engines_apart(detector, few_images, tmp_path):
     cached = CSFlowDetector(**OPENVINO, memory=tmp_path)
     for _ in range(2):
-        cached.fit(grey_images)
-        np.testing.assert_array_equal(cached.score_samples(grey_images), detector.score_samples(grey_images))
-    assert feature_cache_info(tmp_path).n_images == len(grey_images)
-    CSFlowDetector(**TINY, memory=tmp_path).fit(grey_images)
-    assert feature_cache_info(tmp_path).n_images == 2 * len(grey_images)
+        cached.fit(few_images)
+        np.testing.assert_array_equal(cached.score_samples(few_images), detector.score_samples(few_images))
+    assert feature_cache_info(tmp_path).n_images == len(few_images)
+    CSFlowDetector(**TINY, memory=tmp_path).fit(few_images)
+    assert feature_cache_info(tmp_path).n_images == 2 * len(few_images)
 
 
-def test_training_on_after_scoring_is_not_answered_by_the_network_as_it_was(detector, grey_images):
+def test_training_on_after_scoring_is_not_answered_by_the_network_as_it_was(detector, few_images):
     detector = pickle.loads(pickle.dumps(detector))
-    before = detector.score_samples(grey_images)
-    detector.partial_fit(grey_images)
-    after = detector.score_samples(grey_images)
+    before = detector.score_samples(few_images)
+    detector.partial_fit(few_images)
+    after = detector.score_samples(few_images)
     assert not np.array_equal(after, before)
-    assert relative_difference(after, detector.set_params(engine="torch").score_samples(grey_images)) < 1e-5
+    assert relative_difference(after, detector.set_params(engine="torch").score_samples(few_images)) < 1e-5
     detector.set_params(engine="openvino")
     with torch.no_grad():
         detector.model_.flow.blocks[0].subnet1.gamma.add_(0.2)
-    assert not np.array_equal(detector.score_samples(grey_images), after)
+    assert not np.array_equal(detector.score_samples(few_images), after)
 
 
-def test_auto_is_the_cpu_also_where_there_is_a_gpu(detector, grey_images, monkeypatch):
+def test_auto_is_the_cpu_also_where_there_is_a_gpu(detector, few_images, monkeypatch):
     saved = pickle.dumps(detector)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -110,29 +117,59 @@ def test_auto_is_the_cpu_also_where_there_is_a_gpu(detector, grey_images, monkey
     assert loaded.device_.type == "cpu"
     assert _resolve_device("auto", "openvino").type == "cpu"  # what a fit asks
     assert _resolve_device("auto", "torch").type == "cuda"
-    np.testing.assert_array_equal(loaded.score_samples(grey_images), detector.score_samples(grey_images))
+    np.testing.assert_array_equal(loaded.score_samples(few_images), detector.score_samples(few_images))
     with pytest.raises(ValueError, match=r"engine='openvino' computes on the CPU"):
-        CSFlowDetector(**{**OPENVINO, "device": "cuda"}).fit(grey_images)
+        CSFlowDetector(**{**OPENVINO, "device": "cuda"}).fit(few_images)
 
 
-def test_double_precision_is_refused_with_its_name(grey_images):
+def test_double_precision_is_refused_with_its_name(few_images):
     with pytest.raises(ValueError, match=r"engine='openvino' has no precision='float64'"):
-        CSFlowDetector(**{**OPENVINO, "precision": "float64"}).fit(grey_images)
+        CSFlowDetector(**{**OPENVINO, "precision": "float64"}).fit(few_images)
 
 
-def test_an_unknown_engine_is_refused(grey_images):
+def test_an_unknown_engine_is_refused(few_images):
     with pytest.raises(ValueError, match="'engine' parameter"):
-        CSFlowDetector(**{**TINY, "engine": "onnx"}).fit(grey_images)
+        CSFlowDetector(**{**TINY, "engine": "onnx"}).fit(few_images)
 
 
-def test_without_the_package_it_says_what_to_install(detector, grey_images):
+def test_without_the_package_it_says_what_to_install(detector, few_images):
     loaded = pickle.loads(pickle.dumps(detector))
     with mock.patch.dict(sys.modules, {"openvino": None}):
         with pytest.raises(ImportError, match=r"skcsflow\[openvino\].*engine='torch'"):
-            loaded.score_samples(grey_images)
-        assert np.isfinite(loaded.set_params(engine="torch").score_samples(grey_images)).all()
+            loaded.score_samples(few_images)
+        assert np.isfinite(loaded.set_params(engine="torch").score_samples(few_images)).all()
 
 
 def test_openvino_is_imported_by_nobody_who_does_not_ask_for_it():
     script = "import sys, skcsflow; sys.exit('openvino' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("size", [64, 224])  # a sum of so many values would be split among threads by torch
+def test_a_lone_image_has_all_cores_and_the_same_bits(monkeypatch, few_images, size):
+    params = {**OPENVINO, "input_size": size, "cross_conv_hidden_channels": 64, "n_epochs": 1}
+    detector = CSFlowDetector(**params, n_jobs=1).fit(few_images[:4])
+    scores, maps = detector.score_samples(few_images[:4]), detector.transform(few_images[:4])
+    used = []
+    run = _features.run_openvino
+    monkeypatch.setattr(
+        _features, "run_openvino", lambda *how: used.append(torch.get_num_threads()) or run(*how)
+    )
+    monkeypatch.setattr(_batches.joblib, "cpu_count", lambda: 3)
+    detector.set_params(n_jobs=3)
+    for k in range(2):
+        del used[:]
+        assert detector.score_samples(few_images[k : k + 1]) == scores[k]
+        assert 3 in used
+        np.testing.assert_array_equal(detector.transform(few_images[k : k + 1])[0], maps[k])
+
+
+def test_a_lone_image_has_one_core_in_bfloat16(monkeypatch, few_images):
+    detector = CSFlowDetector(**OPENVINO, precision="bfloat16", n_jobs=2).fit(few_images)
+    used = []
+    run = _features.run_openvino
+    monkeypatch.setattr(
+        _features, "run_openvino", lambda *how: used.append(torch.get_num_threads()) or run(*how)
+    )
+    detector.score_samples(few_images[:1])
+    assert used == [1, 1]  # a trial can't tell

@@ -161,25 +161,57 @@ class MultiScaleFeatureExtractor(nn.Module):
             raise ValueError(
                 f"Expected images of shape (batch, {self.num_channels}, height, width), got {tuple(images.shape)}."
             )
-        images = (images - self.mean) / self.std
+        scales = range(self.n_scales) if scales is None else scales
         features = []
-        for scale in range(self.n_scales) if scales is None else scales:
-            height, width = (max(-(-n // 2**scale), self._least_size) for n in images.shape[-2:])
-            scaled = images if scale == 0 else _resize(images, (height, width))
+        for scale, scaled in zip(scales, self.pyramid(images, scales), strict=True):
             try:
-                features.append(self._extract(scaled))
+                features.append(self.extract(scaled))
             except (AssertionError, RuntimeError) as error:
                 if not _may_be_due_to_size(error):
                     raise
                 raise ValueError(
                     f"backbone={self.backbone_name!r} can't take images of {images.shape[-2]} x "
-                    f"{images.shape[-1]} pixels, at scale {scale} {height} x {width}: "
+                    f"{images.shape[-1]} pixels, at scale {scale} {scaled.shape[-2]} x {scaled.shape[-1]}: "
                     f"{str(error).rstrip('.')}. Choose another input_size or backbone; EfficientNets, "
                     "ResNets and ConvNeXts take any size."
                 ) from error
         return features
 
-    def _extract(self, images: Tensor) -> Tensor:
+    def pyramid(self, images: Tensor, scales: Sequence[int] | None = None) -> list[Tensor]:
+        """Normalise images, and make them smaller by half for each scale.
+
+        Parameters
+        ----------
+        images : Tensor of shape (B, num_channels, H, W)
+            Images of any size, floating, from 0 to 1.
+        scales : sequence of int, default=None
+            Which scales to give, 0 being the largest; by default all of them.
+
+        Returns
+        -------
+        list of Tensors of shape (B, num_channels, H / 2**s, W / 2**s)
+            What :meth:`extract` takes, sizes rounded up; bilinear, with antialiasing.
+        """
+        images = (images - self.mean) / self.std
+        scaled = []
+        for scale in range(self.n_scales) if scales is None else scales:
+            height, width = (max(-(-n // 2**scale), self._least_size) for n in images.shape[-2:])
+            scaled.append(images if scale == 0 else _resize(images, (height, width)))
+        return scaled
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Extract the feature maps of one scale.
+
+        Parameters
+        ----------
+        images : Tensor of shape (B, num_channels, H_s, W_s)
+            Normalised images, one scale of their :meth:`pyramid`.
+
+        Returns
+        -------
+        Tensor of shape (B, channels, ceil(H_s / stride), ceil(W_s / stride))
+            Feature maps.
+        """
         features = self.backbone(images)
         maps: Tensor = features[0] if isinstance(features, list) else features
         if self.smoothing == 1:

@@ -136,7 +136,7 @@ def test_extractor_out_of_memory_is_not_taken_for_a_bad_size(monkeypatch, error)
         raise error
 
     extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None)
-    monkeypatch.setattr(extractor, "_extract", fail)
+    monkeypatch.setattr(extractor, "extract", fail)
     with pytest.raises(RuntimeError) as raised:
         extractor(torch.rand(1, 3, 64, 64))
     assert raised.value is error
@@ -287,3 +287,13 @@ def test_scales_can_be_extracted_apart():
     for scales in ([0], [1, 2], [2, 0], []):
         for scale, maps in zip(scales, extractor(images, scales), strict=True):
             assert torch.equal(maps, together[scale])
+
+
+def test_extractor_pyramid_and_the_features_of_its_scales_are_what_forward_gives():
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None)
+    images = torch.rand(2, 3, 97, 64, generator=torch.Generator().manual_seed(0))
+    pyramid = extractor.pyramid(images)
+    assert [tuple(p.shape) for p in pyramid] == [(2, 3, 97, 64), (2, 3, 49, 32), (2, 3, 25, 16)]
+    assert torch.equal(extractor.pyramid(images, [2])[0], pyramid[2])
+    for scaled, expected in zip(pyramid, extractor(images), strict=True):
+        assert torch.equal(extractor.extract(scaled), expected)
