@@ -10,7 +10,7 @@ import joblib
 import torch
 from torch import Tensor, nn
 
-from skcsflow._device import cores, repeatable
+from skcsflow._device import cores, has_fast_bfloat16, repeatable
 from skcsflow._weights_cache import WeightsCache
 
 __all__ = [
@@ -21,20 +21,19 @@ __all__ = [
     "map_on_cores",
     "resolve_batching",
     "resolve_n_cores",
-    "resolve_n_threads",
 ]
 
 CUDA_BATCH_SIZE = 16
 """Items that go through a network together on a GPU; always that many."""
 
-GROUP_SIZE = 4
+CPU_BATCH_SIZE = 4
 """Images that go through a network together on one core, at most."""
 
-GROUP_PIXELS = 2**18
+CPU_BATCH_PIXELS = 2**18
 """Pixels of such images: of more, the maps of a backbone's first layers leave the caches."""
 
-GROUPS_PER_THREAD = 4
-"""Groups that each thread must get, lest threads wait for the last ones."""
+BATCHES_PER_THREAD = 4
+"""Batches that each thread must get, lest threads wait for the last ones; where their size isn't fixed."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,8 +51,8 @@ def map_items(
 
     Which kernels run, and so the last digits of a result, depend on the shape of a
     batch and on the number of threads. On the CPU each batch therefore is computed on one
-    core, several batches at a time, and :func:`apply_in_batches` sees to it that the other
-    items of a batch change nothing.
+    core (but for an item that is alone), several batches at a time, and
+    :func:`apply_in_batches` sees to it that the other items of a batch change nothing.
 
     Parameters
     ----------
@@ -156,13 +155,13 @@ def resolve_batching(
     """
     if device.type != "cpu":
         return Batching(CUDA_BATCH_SIZE, is_fixed=True)
-    size = max(1, min(GROUP_SIZE, GROUP_PIXELS // (image_size[0] * image_size[1])))
+    size = max(1, min(CPU_BATCH_SIZE, CPU_BATCH_PIXELS // (image_size[0] * image_size[1])))
     # Rounding to bfloat16 hides that sums are made in another order, but for some images (2 to 95 of
-    # 304 were seen after a trial that had passed): a trial can't tell. What a wide network takes to
-    # fill up a batch is little beside its weights.
+    # 304 were seen after a trial that had passed): a trial can't tell. Where products are fast, filling
+    # up a batch costs little beside reading a wide network's weights.
     if precision == "bfloat16":
-        return Batching(size if is_wide else 1, is_fixed=True)
-    is_enough = n_items >= GROUPS_PER_THREAD * size * resolve_n_threads(n_jobs)
+        return Batching(size if is_wide and has_fast_bfloat16(device) else 1, is_fixed=True)
+    is_enough = n_items >= BATCHES_PER_THREAD * size * resolve_n_threads(n_jobs)
     return Batching(size if is_enough else 1, is_fixed=False)
 
 
@@ -246,12 +245,13 @@ def _is_same_together(
 def _is_same_on_cores(
     function: Callable[[list[Tensor]], list[Tensor]], item: Sequence[Tensor], n_cores: int
 ) -> bool:
-    noise = _noise_like([item])
+    # Several, as a single sum may come out alike by chance.
+    noise = [[n] for n in _noise_like([item] * CPU_BATCH_SIZE)]
     with cores(1):
-        (on_one,) = _together(function, noise)
+        on_one = [_together(function, n)[0] for n in noise]
     with cores(n_cores):
-        (on_many,) = _together(function, noise)
-    return _is_same(on_one, on_many)
+        on_many = [_together(function, n)[0] for n in noise]
+    return all(map(_is_same, on_one, on_many))
 
 
 def _noise_like(items: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:

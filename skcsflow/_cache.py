@@ -39,7 +39,7 @@ class FeatureCacheInfo(NamedTuple):
     ----------
     n_images : int
         Number of entries: images, counted once for each backbone, set of weights, input
-        size and precision that they were seen with.
+        size, precision, engine, and whatever else changes a bit, that they were seen with.
     n_bytes : int
         Their size on disk.
     """

@@ -1,7 +1,7 @@
 """Images -> feature maps -> scores and maps, each image for itself."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from hashlib import blake2b
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
@@ -135,15 +135,15 @@ def extract_features(
     ImageFeatures
         Of each image in turn.
     """
-    way = _Way.choose(model, precision, engine, len(rows), n_jobs)
-    extractor = _Extractor(model, images, way, cache)
+    plan = _Plan.choose(model, precision, engine, len(rows), n_jobs)
+    extractor = _Extractor(model, images, plan, cache)
     yield from map_items(
         lambda i: extractor.prepare(rows[i]),
         extractor.finish,
         len(rows),
-        way.device,
+        plan.device,
         n_jobs,
-        way.batching.size,
+        plan.batching.size,
     )
 
 
@@ -157,16 +157,16 @@ def score_images(
     cache: FeatureCache | None = None,
 ) -> Iterator[ImageScores]:
     """Score images; parameters as in :func:`extract_features`, yields an ImageScores for each."""
-    way = _Way.choose(model, precision, engine, len(images), n_jobs)
-    extractor = _Extractor(model, images, way, cache)
-    scorer = _Scorer(model, way)
+    plan = _Plan.choose(model, precision, engine, len(images), n_jobs)
+    extractor = _Extractor(model, images, plan, cache)
+    scorer = _Scorer(model, plan)
 
     def compute(pending: list[_Pending]) -> list[tuple[list[Tensor], tuple[int, int]]]:
         features = extractor.finish(pending)
         scored = scorer.score([f.maps for f in features])
         return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
-    results = map_items(extractor.prepare, compute, len(images), way.device, n_jobs, way.batching.size)
+    results = map_items(extractor.prepare, compute, len(images), plan.device, n_jobs, plan.batching.size)
     with closing(results):  # its threads end here, also where the caller keeps the error
         for i, ((score, log_likelihood, *scale_maps), size) in enumerate(results):
             if not (score.isfinite() and log_likelihood.isfinite()):
@@ -200,17 +200,17 @@ def score_features(
         images.
     """
     n_images = len(features[0])
-    way = _Way.choose(model, precision, engine, n_images, n_jobs)
-    scorer = _Scorer(model, way)
+    plan = _Plan.choose(model, precision, engine, n_images, n_jobs)
+    scorer = _Scorer(model, plan)
     results = map_items(
-        lambda i: [f[i] for f in features], scorer.score, n_images, way.device, n_jobs, way.batching.size
+        lambda i: [f[i] for f in features], scorer.score, n_images, plan.device, n_jobs, plan.batching.size
     )
     for score, _, *scale_maps in results:
         yield score.item(), [m.cpu() for m in scale_maps]
 
 
-class _Way(NamedTuple):
-    """How the networks run for the images of one call."""
+class _Plan(NamedTuple):
+    """How the networks compute the images of one call."""
 
     precision: str
     engine: str
@@ -224,7 +224,7 @@ class _Way(NamedTuple):
     @classmethod
     def choose(
         cls, model: CSFlowModel, precision: str, engine: str, n_images: int, n_jobs: int | None
-    ) -> "_Way":
+    ) -> "_Plan":
         device = model.feature_extractor.mean.device
         image_size = model.anomaly_map_generator.input_dims[1:]
         is_wide = sum(p.nbytes for p in model.flow.parameters()) >= _WIDE_FLOW_BYTES
@@ -257,7 +257,7 @@ class _Way(NamedTuple):
 
 
 class _Pending(NamedTuple):
-    """An image on its way: either its features were in the cache, or the image has been read."""
+    """An image on its plan: either its features were in the cache, or the image has been read."""
 
     row: int
     key: str
@@ -269,38 +269,39 @@ class _Pending(NamedTuple):
 class _Extractor:
     """Extracts features of images, or finds them in the cache.
 
-    An image that is alone has all cores with OpenVINO, if it may, and with torch two, one for its largest scale.
+    An image that is alone has all cores with OpenVINO, if it may and not in bfloat16, and with torch two, one of
+    them for its largest scale.
     """
 
     def __init__(
-        self, model: CSFlowModel, images: ImageSource, way: _Way, cache: FeatureCache | None
+        self, model: CSFlowModel, images: ImageSource, plan: _Plan, cache: FeatureCache | None
     ) -> None:
         self.images = images
-        self.way = way
+        self.plan = plan
         self.cache = cache
         self.network = model.feature_extractor
         self.input_size = model.anomaly_map_generator.input_dims[1:]
         self.dtype = model.feature_extractor.mean.dtype
-        self.packed_network = packed(self.network, way.precision) if way.engine == "torch" else None
+        self.packed_network = packed(self.network, plan.precision) if plan.engine == "torch" else None
         self.context = b"" if cache is None else self._context()
 
     def _context(self) -> bytes:
         """All that features depend on beside the image."""
         # Other kernels, other last digits.
-        if self.way.device.type == "cuda":
-            device = torch.cuda.get_device_name(self.way.device)
+        if self.plan.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.plan.device)
         else:
             device = torch.backends.cpu.get_cpu_capability()
         packages = ("skcsflow", "torch", "timm", "pillow") + (
-            ("openvino",) if self.way.engine == "openvino" else ()
+            ("openvino",) if self.plan.engine == "openvino" else ()
         )
         parts = (
             self.network.fingerprint(),
             self.input_size,
             device,
-            self.way.kernels,
-            self.way.batching.size if self.way.batching.is_fixed else 1,
-            "pyramid by torch",  # whatever the engine; features that were kept before had other last digits
+            self.plan.kernels,
+            self.plan.batching.size if self.plan.batching.is_fixed else 1,
+            "pyramid by torch",  # with OpenVINO too: features that it made before had other last digits
             [version(package) for package in packages],
         )
         return repr(parts).encode()
@@ -341,7 +342,7 @@ class _Extractor:
 
     def _extract(self, pending: list[_Pending]) -> list[list[Tensor]]:
         images = [[p.image] for p in pending if p.image is not None]
-        extracted = self.way.apply(self._run, images, self.network, use_cores=self.way.engine == "openvino")
+        extracted = self.plan.apply(self._run, images, self.network, use_cores=self.plan.engine == "openvino")
         for p, maps in zip(pending, extracted, strict=True):
             if not all(m.isfinite().all() for m in maps):
                 raise ValueError(_TOO_LARGE.format(what="features", row=p.row))
@@ -350,10 +351,14 @@ class _Extractor:
     def _run(self, batch: list[Tensor]) -> list[Tensor]:
         (images,) = batch
         if self.packed_network is None:
-            return run_openvino(self.network, self.network.pyramid(images), self.way.precision)
+            try:
+                return run_openvino(self.network, self.network.pyramid(images), self.plan.precision)
+            except RuntimeError:
+                self.network(images)  # where the size is wrong, this says so
+                raise
         images = images.contiguous(memory_format=torch.channels_last)
         scales = range(self.network.n_scales)
-        if self.way.n_cores_alone == 1:
+        if self.plan.n_cores_alone == 1:
             return self._run_scales(images, scales)
         # All smaller scales together take a third as long as the largest one.
         parts = map_on_cores(lambda part: self._run_scales(images, part), [scales[:1], scales[1:]], 2)
@@ -361,7 +366,7 @@ class _Extractor:
 
     def _run_scales(self, images: Tensor, scales: Sequence[int]) -> list[Tensor]:
         assert self.packed_network is not None
-        with autocast(images.device, self.way.precision):
+        with autocast(images.device, self.plan.precision):
             features = self.packed_network(images, scales)
         return [f.to(images.dtype).contiguous() for f in features]
 
@@ -374,26 +379,26 @@ def _tensors(entry: CachedFeatures) -> list[Tensor]:
 class _Scorer:
     """Computes scores and maps of features, for at most a batch of images at a time.
 
-    An image that is alone has all cores, if it may; with torch in a wide flow only.
+    An image that is alone has all cores, if it may and not in bfloat16; with torch in a wide flow only.
     """
 
-    def __init__(self, model: CSFlowModel, way: _Way) -> None:
-        self.way = way
+    def __init__(self, model: CSFlowModel, plan: _Plan) -> None:
+        self.plan = plan
         self.flow = model.flow
-        self.packed_flow = packed(model.flow, way.precision) if way.engine == "torch" else None
+        self.packed_flow = packed(model.flow, plan.precision) if plan.engine == "torch" else None
         self.scale_maps = model.anomaly_map_generator.scale_maps
 
     def score(self, features: list[list[Tensor]]) -> list[list[Tensor]]:
         """Score, log-likelihood and maps of each image."""
         # With torch, threads wait for each other too much in a narrow flow.
-        use_cores = self.way.engine == "openvino" or (
-            self.way.is_wide and max(m.numel() for m in features[0]) < _SPLIT_SUM
+        use_cores = self.plan.engine == "openvino" or (
+            self.plan.is_wide and max(m.numel() for m in features[0]) < _SPLIT_SUM
         )
-        return self.way.apply(self._run, features, self.flow, use_cores=use_cores)
+        return self.plan.apply(self._run, features, self.flow, use_cores=use_cores)
 
     def _run(self, features: list[Tensor]) -> list[Tensor]:
         z, log_det = self._latent(features)
-        with cores(1):  # threads would split sums
+        with cores(1) if self.plan.n_cores_alone > 1 else nullcontext():  # threads would split sums
             scores = anomaly_score(z)
             n_dims = sum(m[0].numel() for m in z)
             log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2
@@ -401,11 +406,11 @@ class _Scorer:
 
     def _latent(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         if self.packed_flow is None:
-            *z, log_det = run_openvino(self.flow, features, self.way.precision)
+            *z, log_det = run_openvino(self.flow, features, self.plan.precision)
             return z, log_det
         # A clone has the strides of its memory format even where an axis is 1 long. Kernels
         # are chosen by strides, and kept features must give the same bits as fresh ones.
         features = [f.clone(memory_format=torch.channels_last) for f in features]
-        with autocast(features[0].device, self.way.precision):
+        with autocast(features[0].device, self.plan.precision):
             z, log_det = self.packed_flow(features)
         return z, log_det

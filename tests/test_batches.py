@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from PIL import Image
 from torch import nn
 
-from skcsflow import CSFlowDetector, _batches, _features
+from skcsflow import CSFlowDetector, _batches, _features, feature_cache_info
 from skcsflow._batches import (
     CUDA_BATCH_SIZE,
     Batching,
@@ -19,6 +20,7 @@ from skcsflow._batches import (
     map_on_cores,
     resolve_batching,
 )
+from skcsflow.datasets import load_elpv
 
 CPU = torch.device("cpu")
 
@@ -195,7 +197,7 @@ def apply_to_group(function, items, size, network, kernels=("torch",)):
     return apply_in_batches(function, items, Batching(size, False), CPU, network, kernels)
 
 
-def test_groups_that_changes_no_bit_goes_together():
+def test_a_group_that_changes_no_bit_goes_together():
     network = Recorder()
     results = apply_to_group(network.compute, group(4), 4, network)
     assert [len(batch) for batch in network.batches] == [4, 1, 1, 1, 1, 4]
@@ -205,7 +207,7 @@ def test_groups_that_changes_no_bit_goes_together():
 
 
 @pytest.mark.parametrize("wrong_row", range(4))
-def test_groups_that_changes_one_bit_of_one_item_goes_one_by_one(wrong_row):
+def test_a_group_that_changes_one_bit_of_one_item_goes_one_by_one(wrong_row):
     network = Recorder(4, wrong_row)
     results = apply_to_group(network.compute, group(4), 4, network)
     assert [len(batch) for batch in network.batches[-4:]] == [1, 1, 1, 1]
@@ -215,7 +217,7 @@ def test_groups_that_changes_one_bit_of_one_item_goes_one_by_one(wrong_row):
     assert [len(batch) for batch in network.batches] == [1, 1, 1, 1]  # tried once
 
 
-def test_groups_is_tried_again_for_other_kernels_shapes_and_weights():
+def test_a_group_is_tried_again_for_other_kernels_shapes_and_weights():
     network = Recorder()
 
     def n_batches(items, kernels):
@@ -233,7 +235,7 @@ def test_groups_is_tried_again_for_other_kernels_shapes_and_weights():
     assert n_batches(group(2), ("torch", "float32")) == 4
 
 
-def test_groups_is_tried_with_noise_whatever_the_items_are():
+def test_a_group_is_tried_with_noise_whatever_the_items_are():
     network = Recorder()
     apply_to_group(network.compute, [[torch.zeros(3)]] * 4, 4, network)
     tried = network.batches[0]
@@ -243,7 +245,7 @@ def test_groups_is_tried_with_noise_whatever_the_items_are():
     assert torch.equal(other.batches[0], tried)
 
 
-def test_groups_that_overflows_in_the_trial_goes_one_by_one():
+def test_a_group_that_overflows_in_the_trial_goes_one_by_one():
     network = Recorder()
     apply_to_group(lambda batch: [network.compute(batch)[1] * torch.inf], group(4), 4, network)
     assert [len(batch) for batch in network.batches[-4:]] == [1] * 4
@@ -271,7 +273,7 @@ def test_groups_with_features_kept_for_some_and_images_that_repeat(tmp_path, fit
 
 
 @pytest.mark.parametrize("n_items", [1, 3])
-def test_groups_that_is_not_full_goes_one_by_one(n_items):
+def test_a_group_that_is_not_full_goes_one_by_one(n_items):
     network = Recorder()
     assert len(apply_to_group(network.compute, group(n_items), 4, network, ("torch",))) == n_items
     assert [len(batch) for batch in network.batches] == [1] * n_items
@@ -288,7 +290,8 @@ def test_apply_on_cores_takes_several_where_that_changes_no_bit(is_same):
         return [score if is_same or threads[-1] == 1 else score * (1 + 2**-52), vectors]
 
     before = torch.get_num_threads()
-    for expected in ([1, 3, 3 if is_same else 1], [3 if is_same else 1]):
+    trial = [1] * 4 + [3] * 4
+    for expected in ([*trial, 3 if is_same else 1], [3 if is_same else 1]):
         score, vector = apply_on_cores(compute, [torch.full((3,), 0.1)], 3, network, ("torch",))
         assert threads == expected
         assert score == torch.full((3,), 0.1).double().sum()
@@ -321,13 +324,17 @@ def test_groups_are_for_many_small_images(n_items, image_size, n_jobs, expected)
     ("image_size", "expected"),
     [((32, 32), 4), ((256, 256), 4), ((257, 256), 3), ((512, 256), 2), ((768, 768), 1)],
 )
-def test_batches_in_bfloat16_are_fixed_whatever_the_number_of_images(image_size, expected):
+def test_batches_in_bfloat16_are_fixed_whatever_the_number_of_images(monkeypatch, image_size, expected):
+    monkeypatch.setattr(_batches, "has_fast_bfloat16", lambda device: True)
     for n_items in (1, 2, 10_000):
         for n_jobs in (1, 7):
             wide = resolve_batching(n_items, image_size, CPU, "bfloat16", n_jobs, is_wide=True)
             narrow = resolve_batching(n_items, image_size, CPU, "bfloat16", n_jobs, is_wide=False)
             assert wide == (expected, True)
             assert narrow == (1, True)
+    monkeypatch.setattr(_batches, "has_fast_bfloat16", lambda device: False)
+    slow = resolve_batching(1, image_size, CPU, "bfloat16", 1, is_wide=True)
+    assert slow == (1, True)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -372,37 +379,87 @@ def test_groups_of_real_images_are_tried_and_change_no_bit(monkeypatch, grey_ima
     assert set(sizes) == {1}
 
 
-@pytest.mark.parametrize("size", [64, 65, 96])
-def test_batches_of_a_wide_flow_in_bfloat16_give_each_image_the_same_bits(
-    monkeypatch, fitted, grey_images, size
-):
+@pytest.fixture
+def wide_in_bfloat16(monkeypatch):
+    """All flows count as wide, and bfloat16 as fast; gives the sizes of batches so far."""
     monkeypatch.setattr(_features, "_WIDE_FLOW_BYTES", 1)
-    params = {**TINY, "cross_conv_hidden_channels": 64, "input_size": size, "n_jobs": 2}
-    detector = CSFlowDetector(**params, precision="bfloat16").fit(grey_images[:8])
+    monkeypatch.setattr(_batches, "has_fast_bfloat16", lambda device: True)
     sizes = []
     together = _batches._together
     monkeypatch.setattr(
         _batches, "_together", lambda f, items: sizes.append(len(items)) or together(f, items)
     )
-    scores, maps = detector.score_samples(grey_images), detector.transform(grey_images)
-    order = np.random.default_rng(0).permutation(len(grey_images))
-    np.testing.assert_array_equal(detector.score_samples(grey_images[order]), scores[order])
-    np.testing.assert_array_equal(detector.transform(grey_images[order]), maps[order])
+    return sizes
+
+
+def assert_same_bits_in_every_place(detector, images):
+    scores, maps = detector.score_samples(images), detector.transform(images)
+    for shift in (1, 2, 3):
+        np.testing.assert_array_equal(
+            detector.score_samples(np.roll(images, shift, 0)), np.roll(scores, shift)
+        )
+        np.testing.assert_array_equal(detector.transform(np.roll(images, shift, 0)), np.roll(maps, shift, 0))
     for i in range(3):
-        assert detector.score_samples(grey_images[i : i + 1]) == scores[i]
-    assert set(sizes) == {4}
+        assert detector.score_samples(images[i : i + 1]) == scores[i]
+
+
+@pytest.mark.parametrize("size", [64, 65, 96])
+def test_batches_of_a_wide_flow_in_bfloat16_give_each_image_the_same_bits(
+    wide_in_bfloat16, grey_images, size
+):
+    params = {**TINY, "cross_conv_hidden_channels": 64, "input_size": size, "n_jobs": 2}
+    detector = CSFlowDetector(**params, precision="bfloat16").fit(grey_images[:8])
+    assert_same_bits_in_every_place(detector, grey_images)
+    assert set(wide_in_bfloat16) == {4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("size", [256, (200, 250)])
+def test_batches_of_a_really_wide_flow_in_bfloat16_give_each_image_the_same_bits(engine, size):
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    images = load_elpv().images[:40]
+    params = {"cross_conv_hidden_channels": 1024, "input_size": size, "n_epochs": 1, "random_state": 0}
+    detector = CSFlowDetector(**params, engine=engine, precision="bfloat16").fit(images[:8])
+    assert_same_bits_in_every_place(detector, images)
+
+
+def test_fixed_batches_with_features_kept_for_some_and_a_file_that_cannot_be_read(
+    wide_in_bfloat16, tmp_path, grey_images
+):
+    params = {**TINY, "precision": "bfloat16", "n_jobs": 2}
+    detector = CSFlowDetector(**params).fit(grey_images[:8])
+    X = grey_images[[*range(10), 3, 3, 3, 7, 8]]
+    expected = detector.score_samples(X)
+    detector.set_params(memory=tmp_path)
+    np.testing.assert_array_equal(detector.score_samples(X[5:8]), expected[5:8])
+    np.testing.assert_array_equal(detector.score_samples(X), expected)
+    np.testing.assert_array_equal(detector.score_samples(X[::-1]), expected[::-1])
+    paths = [tmp_path / f"{i}.png" for i in range(7)]
+    for path, image in zip(paths, grey_images, strict=False):
+        Image.fromarray(image).save(path)
+    paths[5].write_bytes(b"no image")
+    maps = detector.iter_maps(paths)
+    for _ in range(5):
+        next(maps)
+    with pytest.raises(ValueError, match=r"5\.png"):
+        next(maps)
 
 
 def test_features_are_kept_by_the_size_of_their_batch(monkeypatch, tmp_path, grey_images):
+    monkeypatch.setattr(_batches, "has_fast_bfloat16", lambda device: True)
     params = {**TINY, "precision": "bfloat16", "n_epochs": 1}
     narrow = CSFlowDetector(**params).fit(grey_images[:8])
     expected = narrow.score_samples(grey_images)
-    monkeypatch.setattr(_features, "_WIDE_FLOW_BYTES", 1)
     wide = CSFlowDetector(**params, memory=tmp_path).fit(grey_images[:8])
+    wide_bytes = sum(p.nbytes for p in wide.model_.flow.parameters())
+    monkeypatch.setattr(_features, "_WIDE_FLOW_BYTES", wide_bytes)
     wide.score_samples(grey_images)
-    monkeypatch.undo()
+    monkeypatch.setattr(_features, "_WIDE_FLOW_BYTES", wide_bytes + 1)
     narrow.set_params(memory=tmp_path)
     np.testing.assert_array_equal(narrow.score_samples(grey_images), expected)
+    assert feature_cache_info(tmp_path).n_images == 2 * len(grey_images)
 
 
 @pytest.mark.gpu

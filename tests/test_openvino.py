@@ -127,6 +127,12 @@ def test_double_precision_is_refused_with_its_name(few_images):
         CSFlowDetector(**{**OPENVINO, "precision": "float64"}).fit(few_images)
 
 
+def test_a_size_that_the_backbone_cannot_take_is_refused_as_by_torch(few_images):
+    detector = CSFlowDetector(**{**OPENVINO, "backbone": "inception_v3", "input_size": (224, 200)})
+    with pytest.raises(ValueError, match=r"backbone='inception_v3' can't take images of 224 x 200 pixels"):
+        detector.fit(few_images[:2])
+
+
 def test_an_unknown_engine_is_refused(few_images):
     with pytest.raises(ValueError, match="'engine' parameter"):
         CSFlowDetector(**{**TINY, "engine": "onnx"}).fit(few_images)
@@ -145,23 +151,31 @@ def test_openvino_is_imported_by_nobody_who_does_not_ask_for_it():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("size", [64, 224])  # a sum of so many values would be split among threads by torch
-def test_a_lone_image_has_all_cores_and_the_same_bits(monkeypatch, few_images, size):
-    params = {**OPENVINO, "input_size": size, "cross_conv_hidden_channels": 64, "n_epochs": 1}
+def test_a_lone_image_has_all_cores_and_the_same_bits(monkeypatch, few_images):
+    params = {**OPENVINO, "input_size": 96, "cross_conv_hidden_channels": 64, "n_epochs": 1}
     detector = CSFlowDetector(**params, n_jobs=1).fit(few_images[:4])
-    scores, maps = detector.score_samples(few_images[:4]), detector.transform(few_images[:4])
-    used = []
-    run = _features.run_openvino
+    scores, maps = detector.score_samples(few_images[:2]), detector.transform(few_images[:2])
+    likelihoods = [detector.score(few_images[k : k + 1]) for k in range(2)]
+    networks, sums = [], []
+    run, score = _features.run_openvino, _features.anomaly_score
     monkeypatch.setattr(
-        _features, "run_openvino", lambda *how: used.append(torch.get_num_threads()) or run(*how)
+        _features,
+        "run_openvino",
+        lambda n, *how: networks.append((n, torch.get_num_threads())) or run(n, *how),
+    )
+    monkeypatch.setattr(
+        _features, "anomaly_score", lambda z: sums.append(torch.get_num_threads()) or score(z)
     )
     monkeypatch.setattr(_batches.joblib, "cpu_count", lambda: 3)
     detector.set_params(n_jobs=3)
     for k in range(2):
-        del used[:]
-        assert detector.score_samples(few_images[k : k + 1]) == scores[k]
-        assert 3 in used
-        np.testing.assert_array_equal(detector.transform(few_images[k : k + 1])[0], maps[k])
+        image = few_images[k : k + 1]
+        assert detector.score_samples(image) == scores[k]
+        assert detector.score(image) == likelihoods[k]
+        np.testing.assert_array_equal(detector.transform(image)[0], maps[k])
+    model = detector.model_
+    assert networks[-2:] == [(model.feature_extractor, 3), (model.flow, 3)]
+    assert set(sums) == {1}  # torch would split them among threads
 
 
 def test_a_lone_image_has_one_core_in_bfloat16(monkeypatch, few_images):

@@ -82,8 +82,8 @@ def _columns(
     maps: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
     """What kernels meet, of shape (B * H_out * W_out, height * width * C)."""
-    (height, width), (across, along) = kernel_size, padding
-    padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, along, along, across, across))
+    (height, width), (pad_y, pad_x) = kernel_size, padding
+    padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, pad_x, pad_x, pad_y, pad_y))
     windows = padded.unfold(1, height, stride[0]).unfold(2, width, stride[1])
     return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, height * width * maps.shape[1])
 
@@ -99,14 +99,14 @@ def _sum_columns(
     """Sum for each position what :func:`_columns` makes of it; maps of this shape, at least in float32."""
     n, n_channels, height, width = shape
     _, _, height_out, width_out = shape_out
-    (across, along), (down, right) = padding, stride
+    (pad_y, pad_x), (step_y, step_x) = padding, stride
     dtype = torch.promote_types(columns.dtype, torch.float32)
-    padded = columns.new_zeros(n, height + 2 * across, width + 2 * along, n_channels, dtype=dtype)
+    padded = columns.new_zeros(n, height + 2 * pad_y, width + 2 * pad_x, n_channels, dtype=dtype)
     windows = columns.view(n, height_out, width_out, *kernel_size, n_channels)
     for i, j in product(*map(range, kernel_size)):
-        met = padded[:, i : i + down * height_out : down, j : j + right * width_out : right]
+        met = padded[:, i : i + step_y * height_out : step_y, j : j + step_x * width_out : step_x]
         met += windows[:, :, :, i, j]
-    return padded[:, across : across + height, along : along + width].permute(0, 3, 1, 2)
+    return padded[:, pad_y : pad_y + height, pad_x : pad_x + width].permute(0, 3, 1, 2)
 
 
 class _ColumnConv2d(torch.autograd.Function):

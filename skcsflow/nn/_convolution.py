@@ -73,7 +73,9 @@ class SubnetConv2d(nn.Conv2d):
             return winograd_conv2d(x, self.weight, self.bias)
         assert not isinstance(self.padding, str)
         weight, padding = crop_kernel(self.weight, x.shape[2:], self.stride, self.padding)
-        if is_training_on_cpu and is_autocast and pays_in_columns(x, weight, self.stride):
+        # Autocast leaves float64 as it is.
+        is_lowered = is_autocast and torch.float64 not in (x.dtype, weight.dtype)
+        if is_training_on_cpu and is_lowered and pays_in_columns(x, weight, self.stride):
             dtype = torch.get_autocast_dtype("cpu")
             return column_conv2d(x, weight, self.bias, self.stride, padding, dtype)
         return F.conv2d(x, weight, self.bias, self.stride, padding)

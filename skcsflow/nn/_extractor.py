@@ -157,10 +157,6 @@ class MultiScaleFeatureExtractor(nn.Module):
             Where rank or channels of the images don't fit, or the backbone can't take
             images of this size, or of one of the smaller sizes that it becomes.
         """
-        if images.ndim != 4 or images.shape[1] != self.num_channels:
-            raise ValueError(
-                f"Expected images of shape (batch, {self.num_channels}, height, width), got {tuple(images.shape)}."
-            )
         scales = range(self.n_scales) if scales is None else scales
         features = []
         for scale, scaled in zip(scales, self.pyramid(images, scales), strict=True):
@@ -190,8 +186,18 @@ class MultiScaleFeatureExtractor(nn.Module):
         Returns
         -------
         list of Tensors of shape (B, num_channels, H / 2**s, W / 2**s)
-            What :meth:`extract` takes, sizes rounded up; bilinear, with antialiasing.
+            What :meth:`extract` takes, sizes rounded up, and at least 32 for a backbone
+            without padding; bilinear, with antialiasing.
+
+        Raises
+        ------
+        ValueError
+            Where rank or channels of the images don't fit.
         """
+        if images.ndim != 4 or images.shape[1] != self.num_channels:
+            raise ValueError(
+                f"Expected images of shape (batch, {self.num_channels}, height, width), got {tuple(images.shape)}."
+            )
         images = (images - self.mean) / self.std
         scaled = []
         for scale in range(self.n_scales) if scales is None else scales:

@@ -63,7 +63,7 @@ def test_gradients_are_those_of_finite_differences(case):
     ],
     ids=str,
 )
-def test_errors_in_bfloat16_are_no_larger_than_torchs(case):
+def test_errors_in_bfloat16_are_like_torchs(case):
     *_, stride, padding = case
     inputs = tensors(case, 16, torch.float32)
     exact_inputs = [t.detach().double().requires_grad_() for t in inputs]
@@ -128,6 +128,14 @@ def test_a_flows_convolutions_go_by_columns_in_training_in_bfloat16_alone(
     assert len(calls) == (is_training and is_autocast)
     if calls:
         assert calls[0][1].shape == (128, 128, 3, 3)  # of 5 x 5, the places that meet the map
+
+
+def test_double_precision_is_kept_under_autocast():
+    conv = SubnetConv2d(128, 128, 3, padding=1).double().train()
+    x = torch.randn(4, 128, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x)
+    torch.testing.assert_close(y, F.conv2d(x, conv.weight, conv.bias, padding=1), rtol=1e-12, atol=1e-12)
 
 
 def test_a_wide_flow_has_the_gradients_of_float32_in_bfloat16(monkeypatch):

@@ -297,3 +297,9 @@ def test_extractor_pyramid_and_the_features_of_its_scales_are_what_forward_gives
     assert torch.equal(extractor.pyramid(images, [2])[0], pyramid[2])
     for scaled, expected in zip(pyramid, extractor(images), strict=True):
         assert torch.equal(extractor.extract(scaled), expected)
+
+
+def test_extractor_pyramid_refuses_other_channels():
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None)
+    with pytest.raises(ValueError, match=r"Expected images of shape \(batch, 3, .*got \(2, 1, 64, 64\)"):
+        extractor.pyramid(torch.rand(2, 1, 64, 64))
