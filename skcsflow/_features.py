@@ -38,9 +38,6 @@ _TOO_LARGE = (
 _WIDE_FLOW_BYTES = 2**27
 """Weights from which on reading them, by one core, is what takes a flow's time."""
 
-_SPLIT_SUM = 2**15
-"""Values from which on torch splits a sum among threads. A trial can miss that it rounds differently then."""
-
 
 class ImageSource(Protocol):
     """What images are read from: :class:`~skcsflow._images.ImageCollection` or its like."""
@@ -391,14 +388,12 @@ class _Scorer:
     def score(self, features: list[list[Tensor]]) -> list[list[Tensor]]:
         """Score, log-likelihood and maps of each image."""
         # With torch, threads wait for each other too much in a narrow flow.
-        use_cores = self.plan.engine == "openvino" or (
-            self.plan.is_wide and max(m.numel() for m in features[0]) < _SPLIT_SUM
-        )
+        use_cores = self.plan.engine == "openvino" or self.plan.is_wide
         return self.plan.apply(self._run, features, self.flow, use_cores=use_cores)
 
     def _run(self, features: list[Tensor]) -> list[Tensor]:
         z, log_det = self._latent(features)
-        with cores(1) if self.plan.n_cores_alone > 1 else nullcontext():  # threads would split sums
+        with cores(1) if self.plan.n_cores_alone > 1 else nullcontext():  # threads would split large sums
             scores = anomaly_score(z)
             n_dims = sum(m[0].numel() for m in z)
             log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2

@@ -173,4 +173,5 @@ class CrossScaleCoupling(nn.Module):
 
 
 def _sum_per_sample(maps: Sequence[Tensor]) -> Tensor:
-    return torch.stack([m.flatten(1).sum(dim=1) for m in maps]).sum(dim=0)
+    # Position by position first: a sum of everything would be split among threads, which changes its last bits.
+    return torch.stack([m.flatten(2).sum(dim=2).sum(dim=1) for m in maps]).sum(dim=0)

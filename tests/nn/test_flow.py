@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss, ScaleWhitening
+from skcsflow.nn._coupling import _sum_per_sample
 
 SIZES = {
     "10/5/3": [(10, 10), (5, 5), (3, 3)],
@@ -284,3 +285,20 @@ def test_loss_of_known_values_equals_formula():
     loss = CSFlowLoss()(z, torch.tensor([1.0, 4.0]))
     expected = np.mean([((12 * 4 + 3) / 2 - 1) / 15, ((12 * 4 + 3) / 2 - 4) / 15])
     assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_log_determinant_of_large_maps_has_the_same_bits_on_any_number_of_threads(memory_format):
+    # A full sum of so many values would be split among threads.
+    before = torch.get_num_threads()
+    try:
+        for seed in range(8):
+            generator = torch.Generator().manual_seed(seed)
+            maps = [torch.randn(1, 64, 48, 48, generator=generator).contiguous(memory_format=memory_format)]
+            sums = []
+            for n_threads in (1, 2, 3):
+                torch.set_num_threads(n_threads)
+                sums.append(_sum_per_sample(maps).item())
+            assert len(set(sums)) == 1
+    finally:
+        torch.set_num_threads(before)
