@@ -314,10 +314,11 @@ def map_on_cores(
             while waiting:
                 result = waiting.pop(0).result()
                 waiting.extend(pool.submit(run, item) for item in islice(iterator, 1))
+                # In a thread, set_num_threads also sets what threads born later start with: not one core.
+                torch.set_num_threads(intra_op_threads)
                 yield result
         finally:
             pool.shutdown(cancel_futures=True)
-            # In a thread, set_num_threads also sets what threads born later start with.
             torch.set_num_threads(intra_op_threads)
 
 

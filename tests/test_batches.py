@@ -83,6 +83,23 @@ def test_map_on_cores_keeps_to_one_core_whatever_others_set_before_its_threads_f
         torch.set_num_threads(before)
 
 
+def test_map_on_cores_leaves_threads_that_are_born_meanwhile_their_cores():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        meeting = threading.Barrier(2, timeout=30)  # of both threads, which have begun then
+        results = map_on_cores(lambda item: (meeting.wait(), item)[1], range(4), 2)
+        next(results)
+        born_meanwhile = []
+        thread = threading.Thread(target=lambda: born_meanwhile.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert born_meanwhile == [3]
+        assert list(results) == [1, 2, 3]
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("end", ["done", "failed", "given up"])
 def test_map_items_leaves_torchs_threads_as_they_were(n_threads, end):
