@@ -21,7 +21,8 @@ _MAX_BYTES = 2**24
 def pays_in_columns(x: Tensor, weight: Tensor, stride: Sequence[int]) -> bool:
     """Whether :func:`column_conv2d` is faster than torch's own gradients; parameters as there."""
     n_outputs, n_inputs, *kernel_size = weight.shape
-    n_columns = kernel_size[0] * kernel_size[1] * _narrow_side(n_inputs, n_outputs, stride)
+    n_channels = n_outputs if _is_of_outputs(n_inputs, n_outputs, stride) else n_inputs
+    n_columns = kernel_size[0] * kernel_size[1] * n_channels
     n_rows = x.shape[0] * x.shape[2] * x.shape[3] // (stride[0] * stride[1])
     return n_inputs * n_outputs >= _WIDE and 2 * n_rows * n_columns <= _MAX_BYTES
 
@@ -70,11 +71,8 @@ def column_conv2d(
     return y
 
 
-def _narrow_side(n_inputs: int, n_outputs: int, stride: Sequence[int]) -> int:
-    return n_outputs if _is_of_outputs(n_inputs, n_outputs, stride) else n_inputs
-
-
 def _is_of_outputs(n_inputs: int, n_outputs: int, stride: Sequence[int]) -> bool:
+    """Whether columns are made of the output's gradient."""
     return n_outputs < n_inputs and tuple(stride) == (1, 1)
 
 
