@@ -13,6 +13,7 @@ training, relative to the recipe called ``before``.
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from skcsflow.datasets import load_elpv
 from skcsflow.nn import CrossScaleFlow, MultiScaleFeatureExtractor, anomaly_score
 
 SCORING_BATCH = 32
+TOP_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ UNTRAINED = {
     "no flow, stage 4 (1/16)": replace(NO_FLOW, stages=(4,)),
     "no flow, stages 4 and 5": replace(NO_FLOW, stages=(4, 5)),
     "no flow, smoothing 3": replace(NO_FLOW, smoothing=(3, 3, 3)),
+    "no flow, smoothing 1 3 3": replace(NO_FLOW, smoothing=(1, 3, 3)),
+    "no flow, 192 pixels": replace(NO_FLOW, input_size=192),
+    "no flow, 384 pixels": replace(NO_FLOW, input_size=384),
     "no flow, smoothing 5 5 3": replace(NO_FLOW, smoothing=(5, 5, 3)),
     "no flow, smoothing 3, stages 4 and 5": replace(NO_FLOW, smoothing=(3, 3, 3), stages=(4, 5)),
 }
@@ -88,6 +93,9 @@ TRAINED = {
     "rate 1e-3": replace(BEFORE, learning_rate=1e-3),
     "rate 4e-3": replace(BEFORE, learning_rate=4e-3),
     "noise .5": replace(BEFORE, noise=0.5),
+    "noise .5, 192 pixels": replace(BEFORE, noise=0.5, input_size=192),
+    "noise .7, epochs 16": replace(BEFORE, noise=0.7, n_epochs=16),
+    "noise .5, smoothing 1 3 3": replace(BEFORE, noise=0.5, smoothing=(1, 3, 3)),
     "noise .5, epochs 4": replace(BEFORE, noise=0.5, n_epochs=4),
     "noise .5, epochs 5": replace(BEFORE, noise=0.5, n_epochs=5),
     "noise .5, hidden 32": replace(BEFORE, noise=0.5, hidden=32),
@@ -220,9 +228,17 @@ def aggregations(test: Sequence[Any], train: Sequence[Any]) -> dict[str, NDArray
         [(p - m) / s for p, (m, s) in zip(pooled, centred, strict=True)], axis=0
     )
     result["largest position"] = flat.max(axis=1)
-    result["highest tenth"] = np.sort(flat, axis=1)[:, -flat.shape[1] // 10 :].mean(axis=1)
+    for share in TOP_SHARES:
+        result[f"highest {share:g}"] = highest(flat, share)
+        result[f"highest {share:g} of scale 0"] = highest(test[0], share)
     result["mean of cubes"] = np.mean(flat**3, axis=1)
     return result
+
+
+def highest(maps: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Mean of the highest values of each row."""
+    n_highest = math.ceil(share * maps.shape[1])
+    return np.sort(maps, axis=1)[:, -n_highest:].mean(axis=1)
 
 
 def macs(recipe: Recipe, features: list[Tensor]) -> int:

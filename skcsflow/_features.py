@@ -65,7 +65,7 @@ class ImageScores(NamedTuple):
     Attributes
     ----------
     anomaly_score : float
-        Mean of ``z ** 2 / 2`` over all dimensions.
+        Of the model's `score_mode`, see :func:`~skcsflow.nn.anomaly_score`.
     log_likelihood : float
         Log-likelihood of the image's features, per dimension.
     scale_maps : list of Tensors of shape (H_s, W_s)
@@ -383,6 +383,7 @@ class _Scorer:
         self.plan = plan
         self.flow = model.flow
         self.packed_flow = packed(model.flow, plan.precision) if plan.engine == "torch" else None
+        self.score_mode = model.config["score_mode"]
         self.scale_maps = model.anomaly_map_generator.scale_maps
 
     def score(self, features: list[list[Tensor]]) -> list[list[Tensor]]:
@@ -394,9 +395,9 @@ class _Scorer:
     def _run(self, features: list[Tensor]) -> list[Tensor]:
         z, log_det = self._latent(features)
         with cores(1) if self.plan.n_cores_alone > 1 else nullcontext():  # threads would split large sums
-            scores = anomaly_score(z)
             n_dims = sum(m[0].numel() for m in z)
-            log_likelihoods = log_det.double() / n_dims - scores - np.log(2 * np.pi) / 2
+            log_likelihoods = log_det.double() / n_dims - anomaly_score(z) - np.log(2 * np.pi) / 2
+            scores = anomaly_score(z, self.score_mode)
             return [scores, log_likelihoods, *(m[:, 0] for m in self.scale_maps(z))]
 
     def _latent(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skcsflow._device import PRECISIONS
 from skcsflow._training import LR_SCHEDULES
-from skcsflow.nn import AnomalyMapMode
+from skcsflow.nn import AnomalyMapMode, ScoreMode
 
 __all__ = [
     "PAPER_PARAMS",
@@ -37,6 +37,7 @@ PAPER_PARAMS: dict[str, Any] = {
     "lr_schedule": "constant",
     "weight_decay": 1e-5,
     "max_grad_norm": 1.0,
+    "score_mode": "mean",
     "map_mode": "max",
     "map_smoothing": 0.0,
 }
@@ -60,6 +61,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
     "contamination": [Interval(Real, 0, 0.5, closed="right")],
+    "score_mode": [StrOptions({str(mode) for mode in ScoreMode})],
     "map_mode": [StrOptions({str(mode) for mode in AnomalyMapMode})],
     "map_smoothing": [Interval(Real, 0, None, closed="left")],
     "map_size": [StrOptions({"auto", "image"})],

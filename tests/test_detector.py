@@ -119,6 +119,7 @@ BAD_PARAMS = [
         (("contamination",), (0, -0.1, 0.51, np.nan, "auto", None)),
         (("whiten", "warm_start"), (2, "yes", None)),
         (("map_mode", "lr_schedule", "precision"), ("mean", 1, None)),
+        (("score_mode",), ("max", 1, None)),
         (("backbone",), (3, None, "no_such_network", "vit_tiny_patch16_224")),
         (("weights",), (3, True)),
         (("input_size",), (31, 0, 64.0, "64", None, (64,), (64, 64, 3), (64, 31), (64.0, 64), [], (0, 64))),
@@ -387,11 +388,18 @@ def test_warm_start_goes_on_with_the_same_weights(make, images):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n_coupling_blocks", 3), ("input_size", 32), ("whiten", False), ("clamp", 1.0), ("num_channels", 1)],
+    [
+        ("n_coupling_blocks", 3),
+        ("input_size", 32),
+        ("whiten", False),
+        ("clamp", 1.0),
+        ("num_channels", 1),
+        ("score_mode", "top"),
+    ],
 )
 def test_warm_start_incompatible_change_raises(make, images, name, value):
     detector = make(warm_start=True).fit(images[:3]).set_params(**{name: value})
-    with pytest.raises(ValueError, match=f"can't change its {name}.* {value}"):
+    with pytest.raises(ValueError, match=f"can't change its {name}.* {value!r}"):
         detector.fit(images[:3])
 
 
@@ -505,6 +513,18 @@ def test_score_samples_equals_minus_mean_half_squares(fitted, images):
     np.testing.assert_allclose(scores, -(z**2 / 2).mean(dim=1), rtol=1e-5)
 
 
+def test_score_mode_top_averages_the_highest_fifth_of_positions(make, images):
+    detector = make(input_size=(96, 160), score_mode="top").fit(images)
+    scale_maps = [s.scale_maps for s in detector._score_images(images)]
+    energies = [torch.cat([m.double().flatten() / 2 for m in maps]) for maps in scale_maps]
+    expected = [-e.sort().values[-5:].mean() for e in energies]  # of 3 x 5, 2 x 3 and 1 x 2 positions
+    np.testing.assert_allclose(detector.score_samples(images), expected, rtol=1e-6)
+    plain = make(input_size=(96, 160)).fit(images)
+    assert (plain.score_samples(images) > detector.score_samples(images)).all()
+    assert detector.score(images) == plain.score(images)
+    np.testing.assert_array_equal(detector.transform(images), plain.transform(images))
+
+
 def test_score_equals_mean_log_likelihood_per_dimension(fitted, images):
     z, log_det = latent(fitted, images)
     log_likelihood = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(dim=1) + log_det
@@ -546,14 +566,16 @@ def test_contamination_is_the_share_flagged_in_training(make, images, contaminat
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"whiten": False}, {"precision": "float64"}, {"precision": "bfloat16"}]
+    "changes", [{"score_mode": "top"}, {"whiten": False}, {"precision": "float64"}, {"precision": "bfloat16"}]
 )
 def test_training_scores_are_the_same_bits_as_score_samples(make, images, changes):
     detector = make(contamination=0.5, input_size=(96, 70), **changes).fit(images[:7])
     assert detector.offset_ == np.median(detector.score_samples(images[:7]))
 
 
-@pytest.mark.parametrize("changes", [{}, {"precision": "float64"}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"score_mode": "top"}, {"precision": "float64"}, {"precision": "bfloat16"}]
+)
 def test_scores_do_not_depend_on_other_rows_or_threads(make, images, changes):
     detector = make(input_size=(96, 64), **changes).fit(images[:8])
     X = images[:9]

@@ -166,7 +166,7 @@ def test_a_lone_image_has_all_cores_and_the_same_bits(monkeypatch, few_images):
         lambda n, *how: networks.append((n, torch.get_num_threads())) or run(n, *how),
     )
     monkeypatch.setattr(
-        _features, "anomaly_score", lambda z: sums.append(torch.get_num_threads()) or score(z)
+        _features, "anomaly_score", lambda *z: sums.append(torch.get_num_threads()) or score(*z)
     )
     monkeypatch.setattr(_batches.joblib, "cpu_count", lambda: 3)
     detector.set_params(n_jobs=3)

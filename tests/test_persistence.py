@@ -396,9 +396,10 @@ def test_file_from_before_a_parameter_loads_with_what_was_done_then(tiny_params,
         "map_smoothing",
         "map_size",
         "map_threshold_",
+        "score_mode",
     ):
         del state[name]
-    for name in ("feature_smoothing", "map_smoothing"):
+    for name in ("feature_smoothing", "map_smoothing", "score_mode"):
         del state["model_"]["config"][name]
     loaded = CSFlowDetector.__new__(CSFlowDetector)
     loaded.__setstate__(state)
@@ -407,5 +408,6 @@ def test_file_from_before_a_parameter_loads_with_what_was_done_then(tiny_params,
     assert loaded.get_params()["engine"] == "torch"
     assert loaded.get_params()["feature_noise"] == 0
     assert loaded.get_params()["feature_smoothing"] == 1
+    assert loaded.get_params()["score_mode"] == "mean"
     with pytest.raises(NotFittedError, match="before there was a map_threshold_"):
         loaded.predict_masks(grey_images)

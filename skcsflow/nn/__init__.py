@@ -1,6 +1,6 @@
 """The CS-Flow model in torch. It knows nothing of scikit-learn and can be used alone."""
 
-from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, anomaly_score
+from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, ScoreMode, anomaly_score
 from skcsflow.nn._coupling import CrossScaleCoupling, CrossScaleSubnet
 from skcsflow.nn._extractor import MultiScaleFeatureExtractor
 from skcsflow.nn._flow import CrossScaleFlow
@@ -19,5 +19,6 @@ __all__ = [
     "CrossScaleSubnet",
     "MultiScaleFeatureExtractor",
     "ScaleWhitening",
+    "ScoreMode",
     "anomaly_score",
 ]

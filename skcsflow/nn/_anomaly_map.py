@@ -3,12 +3,18 @@
 import math
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AnomalyMapGenerator", "AnomalyMapMode", "anomaly_score"]
+__all__ = ["AnomalyMapGenerator", "AnomalyMapMode", "ScoreMode", "anomaly_score"]
+
+_Mode = TypeVar("_Mode", bound=StrEnum)
+
+_TOP_SHARE = 0.2
+"""Share of the positions that make a score of the mode ``"top"``."""
 
 
 class AnomalyMapMode(StrEnum):
@@ -24,6 +30,21 @@ class AnomalyMapMode(StrEnum):
 
     ALL = "all"
     MAX = "max"
+
+
+class ScoreMode(StrEnum):
+    """How latent maps become one number.
+
+    Attributes
+    ----------
+    MEAN
+        Mean over all dimensions of all scales (paper, equation 7).
+    TOP
+        Mean over the fifth of the positions of all scales, rounded up, where it is highest.
+    """
+
+    MEAN = "mean"
+    TOP = "top"
 
 
 class AnomalyMapGenerator(nn.Module):
@@ -69,11 +90,7 @@ class AnomalyMapGenerator(nn.Module):
         super().__init__()
         channels, height, width = input_dims
         self.input_dims = (channels, height, width)
-        try:
-            self.mode = AnomalyMapMode(mode)
-        except ValueError:
-            choices = " or ".join(repr(str(choice)) for choice in AnomalyMapMode)
-            raise ValueError(f"mode must be {choices}, got {mode!r}.") from None
+        self.mode = check_mode(AnomalyMapMode, mode)
         if not 0 <= smoothing < math.inf:
             raise ValueError(f"smoothing must be 0 or more, and finite, got {smoothing!r}.")
         self.smoothing = float(smoothing)
@@ -156,19 +173,49 @@ def _gaussian(n: int, sigma: float) -> Tensor:
     return matrix
 
 
-def anomaly_score(z: Sequence[Tensor]) -> Tensor:
-    """Anomaly score of each sample: the mean of ``z ** 2 / 2`` over all its dimensions.
+def anomaly_score(z: Sequence[Tensor], mode: ScoreMode | str = ScoreMode.MEAN) -> Tensor:
+    """Anomaly score of each sample: the mean of ``z ** 2 / 2``.
 
     Parameters
     ----------
     z : sequence of Tensors of shape (B, C, H_i, W_i)
-        Latent maps.
+        Latent maps, the largest scale first.
+    mode : ScoreMode or {"mean", "top"}, default=ScoreMode.MEAN
+        What the mean is over: all dimensions (paper, equation 7), or the channels of those
+        positions, one in five of all scales together, where it is highest. A flaw that
+        takes up few positions is diluted by the former.
 
     Returns
     -------
     Tensor of shape (B,)
-        Scores in float64, summed in float64; higher is more anomalous (paper, equation 7).
+        Scores in float64, summed in float64; higher is more anomalous.
+
+    Raises
+    ------
+    ValueError
+        Where `mode` is none of the modes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcsflow.nn import anomaly_score
+    >>> z = [torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 1, 1)]
+    >>> z[0][..., :2, 0] = 3.0
+    >>> anomaly_score(z, "top")
+    tensor([1.8000], dtype=torch.float64)
     """
+    if check_mode(ScoreMode, mode) is ScoreMode.TOP:
+        energies = torch.cat([m.double().square().mean(dim=1).flatten(1) for m in z], dim=1) / 2
+        return energies.topk(math.ceil(_TOP_SHARE * energies.shape[1]), dim=1).values.mean(dim=1)
     n_dims = sum(m[0].numel() for m in z)
     energy = torch.stack([m.double().square().flatten(1).sum(dim=1) for m in z]).sum(dim=0)
     return energy / (2 * n_dims)
+
+
+def check_mode(modes: type[_Mode], mode: str, name: str = "mode") -> _Mode:
+    """The mode of that name."""
+    try:
+        return modes(mode)
+    except ValueError:
+        choices = " or ".join(repr(str(choice)) for choice in modes)
+        raise ValueError(f"{name} must be {choices}, got {mode!r}.") from None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, anomaly_score
+from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, ScoreMode, anomaly_score, check_mode
 from skcsflow.nn._extractor import MultiScaleFeatureExtractor
 from skcsflow.nn._flow import CrossScaleFlow
 
@@ -58,6 +58,8 @@ class CSFlowModel(nn.Module):
         How the scales' maps become one.
     map_smoothing : float, default=0.0
         Standard deviation of a Gaussian that maps are smoothed by, in pixels.
+    score_mode : ScoreMode or {"mean", "top"}, default=ScoreMode.MEAN
+        How latent maps become a score, see :func:`anomaly_score`.
     seed : int, default=0
         Seed of the flow's initial weights, and of a random backbone.
 
@@ -105,6 +107,7 @@ class CSFlowModel(nn.Module):
         feature_smoothing: int = 1,
         map_mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
         map_smoothing: float = 0.0,
+        score_mode: ScoreMode | str = ScoreMode.MEAN,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -121,6 +124,7 @@ class CSFlowModel(nn.Module):
             "feature_smoothing": feature_smoothing,
             "map_mode": str(map_mode),
             "map_smoothing": float(map_smoothing),
+            "score_mode": str(check_mode(ScoreMode, score_mode, "score_mode")),
         }
         self.feature_extractor = MultiScaleFeatureExtractor(
             backbone, weights=weights, num_channels=num_channels, smoothing=feature_smoothing, seed=seed
@@ -154,7 +158,7 @@ class CSFlowModel(nn.Module):
         z, log_det = self.flow(self.feature_extractor(images))
         if self.training:
             return z, log_det
-        return CSFlowOutput(self.anomaly_map_generator(z), anomaly_score(z))
+        return CSFlowOutput(self.anomaly_map_generator(z), anomaly_score(z, self.config["score_mode"]))
 
 
 def _height_and_width(input_size: Any) -> tuple[int, int]:

@@ -107,3 +107,33 @@ def test_anomaly_score_sums_in_float64():
     z = [torch.full((1, 1, 4096, 4096), 1e-4), torch.full((1, 1, 1, 1), 1e4)]
     expected = (4096**2 * z[0][0, 0, 0, 0].double() ** 2 + 1e8) / (2 * (4096**2 + 1))
     assert anomaly_score(z).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n_highest"), [([(8, 8), (4, 4), (2, 2)], 17), ([(1, 3), (1, 2), (1, 1)], 2)]
+)
+def test_anomaly_score_top_is_the_mean_over_the_highest_fifth_of_positions(sizes, n_highest):
+    generator = torch.Generator().manual_seed(0)
+    z = [torch.randn(2, 6, *size, generator=generator) for size in sizes]
+    energies = [
+        sorted(e for m in z for e in m[k].double().square().mean(dim=0).flatten() / 2) for k in range(2)
+    ]
+    expected = torch.stack([torch.stack(e[-n_highest:]).mean() for e in energies])
+    torch.testing.assert_close(anomaly_score(z, "top"), expected, rtol=1e-12, atol=0)
+    assert anomaly_score(z, "top").dtype == torch.float64
+
+
+def test_score_mode_unknown_raises():
+    with pytest.raises(ValueError, match="mode must be 'mean' or 'top', got 'max'"):
+        anomaly_score([torch.zeros(1, 2, 1, 1)], "max")
+    with pytest.raises(ValueError, match="score_mode must be 'mean' or 'top', got 'max'"):
+        CSFlowModel(64, backbone="test_efficientnet", weights=None, score_mode="max")
+
+
+def test_score_mode_of_the_model():
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model = CSFlowModel(
+        64, cross_conv_hidden_channels=8, backbone="test_efficientnet", weights=None, score_mode="top"
+    )
+    z, _ = model.train()(images)
+    assert torch.equal(model.eval()(images).pred_score, anomaly_score(z, "top"))
