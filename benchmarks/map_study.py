@@ -1,11 +1,11 @@
-"""How the defaults of the maps were chosen: fusions and smoothing, on synthetic defects of seeds never reported.
+"""How maps and scores were chosen: fusions, smoothing and aggregations, on synthetic defects of seeds never reported.
 
     python -m benchmarks.map_study [--seeds 900] [--feature-smoothing 1 3] [--n-train 60] [--n-defective 24]
 
 Every surface of :func:`~skcsflow.datasets.make_defects`, 256 x 256 pixels, with a detector of its own, once with
 features as they are and once with features averaged over 3 x 3 positions. From each detector's latent maps, every
 fusion and every smoothing of the table is computed. Means over surfaces and seeds. "image" is the AUROC of
-`score_samples`, which no fusion changes.
+`score_samples`, which no fusion changes; beside it stand means over the highest positions alone (`score_mode`).
 """
 
 import argparse
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks._report import print_table, write
+from benchmarks.study import TOP_SHARES, highest
 from skcsflow import CSFlowDetector
 from skcsflow.datasets import SURFACES, make_defects
 from skcsflow.metrics import pixel_roc_auc_score, pro_auc_score
@@ -57,6 +58,11 @@ def run(surface: str, seed: int, feature_smoothing: int, n_train: int, n_defecti
     found: dict[str, Any] = {
         "image": float(roc_auc_score(y == -1, [s.anomaly_score for s in scored])),
     }
+    largest = np.stack([s.scale_maps[0].double().flatten() for s in scored])
+    positions = np.stack([torch.cat([m.double().flatten() for m in s.scale_maps]) for s in scored])
+    for share in TOP_SHARES:
+        found[f"image, highest {share:g}"] = float(roc_auc_score(y == -1, highest(positions, share)))
+        found[f"image, highest {share:g} of scale 0"] = float(roc_auc_score(y == -1, highest(largest, share)))
     for fusion, sigma in product(FUSIONS, SIGMAS):
         maps = fuse([s.scale_maps for s in scored], fusion, sigma)
         found[f"{fusion}, {sigma:g}"] = {
@@ -84,11 +90,13 @@ def main() -> None:
         write("map_study", {"arguments": vars(args), "results": results})
     for smoothing, of_smoothing in results.items():
         runs = list(of_smoothing.values())
-        print(f"\nfeature_smoothing={smoothing}: image {np.mean([r['image'] for r in runs]):.3f}")
+        print(f"\nfeature_smoothing={smoothing}")
+        for name in (name for name in runs[0] if name.startswith("image")):
+            print(f"{name}: {np.mean([r[name] for r in runs]):.3f}")
         rows = [
             [name, *(float(np.mean([r[name][metric] for r in runs])) for metric in ("pixel", "pro"))]
             for name in runs[0]
-            if name != "image"
+            if not name.startswith("image")
         ]
         print_table(["fusion, sigma", "pixel AUROC", "AU-PRO"], rows)
 
