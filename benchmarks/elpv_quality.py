@@ -22,6 +22,7 @@ from benchmarks.study import highest
 from skcsflow import CSFlowDetector
 from skcsflow._features import extract_features
 from skcsflow._images import check_images
+from skcsflow.nn._anomaly_map import TOP_SHARE
 
 
 def pooled_features(detector: CSFlowDetector, images: np.ndarray) -> np.ndarray:
@@ -49,7 +50,7 @@ def run_seed(seed: int, subset: str) -> dict[str, float]:
     positions = np.stack([torch.cat([m.double().flatten() for m in s.scale_maps]) for s in scored])
     result = {
         "skcsflow": float(roc_auc_score(is_defective, -scores)),
-        "skcsflow_top": float(roc_auc_score(is_defective, highest(positions, 0.2))),
+        "skcsflow_top": float(roc_auc_score(is_defective, highest(positions, TOP_SHARE))),
         "fit_seconds": fit_seconds,
         "score_seconds": score_seconds,
         "training_seconds": float(detector.history_["seconds"].sum()),

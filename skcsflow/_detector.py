@@ -109,8 +109,8 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         images are called anomalous more often; see :meth:`calibrate`.
     score_mode : {"mean", "top"}, default="mean"
         What a score is the mean over: the whole image at all scales, as in the paper, or
-        the fifth of the positions of all scales that is most anomalous. The latter found
-        more of the defects, above all of small ones.
+        the fifth of the positions of all scales that is most anomalous. The latter had a
+        higher AUROC in the study of this package. Takes effect at `fit`.
     map_mode : {"max", "all"}, default="max"
         How the scales' anomaly maps become one: the largest scale alone, as in the paper,
         or their product, as in anomalib. The former lies closer on defects.
@@ -504,7 +504,7 @@ class CSFlowDetector(CalibrationMixin, MapsMixin, OutlierMixin, BaseEstimator):
         float
             Log-likelihood of the images' features, per dimension (nats), averaged over
             the images. Comparable between flows, not between backbones, input
-            sizes or values of `feature_smoothing`.
+            sizes or values of `feature_smoothing`. The same whatever `score_mode`.
         """
         log_likelihoods = np.array([s.log_likelihood for s in self._score_images(X)])
         return float(log_likelihoods[normal_rows(y, len(log_likelihoods))].mean())

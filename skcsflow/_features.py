@@ -25,7 +25,7 @@ from skcsflow._device import autocast, cores
 from skcsflow._openvino import run_openvino
 from skcsflow._packed import packed
 from skcsflow._storage import FeatureMaps
-from skcsflow.nn import CSFlowModel, anomaly_score
+from skcsflow.nn import CSFlowModel, ScoreMode, anomaly_score
 
 __all__ = ["ImageScores", "extract_features", "score_features", "score_images"]
 
@@ -396,8 +396,9 @@ class _Scorer:
         z, log_det = self._latent(features)
         with cores(1) if self.plan.n_cores_alone > 1 else nullcontext():  # threads would split large sums
             n_dims = sum(m[0].numel() for m in z)
-            log_likelihoods = log_det.double() / n_dims - anomaly_score(z) - np.log(2 * np.pi) / 2
-            scores = anomaly_score(z, self.score_mode)
+            energies = anomaly_score(z)
+            log_likelihoods = log_det.double() / n_dims - energies - np.log(2 * np.pi) / 2
+            scores = energies if self.score_mode == ScoreMode.MEAN else anomaly_score(z, self.score_mode)
             return [scores, log_likelihoods, *(m[:, 0] for m in self.scale_maps(z))]
 
     def _latent(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -521,6 +521,9 @@ def test_score_mode_top_averages_the_highest_fifth_of_positions(make, images):
     np.testing.assert_allclose(detector.score_samples(images), expected, rtol=1e-6)
     plain = make(input_size=(96, 160)).fit(images)
     assert (plain.score_samples(images) > detector.score_samples(images)).all()
+    np.testing.assert_array_equal(
+        detector.calibrate(images, fpr=0.1).calibration_scores_, np.sort(detector.score_samples(images))
+    )
     assert detector.score(images) == plain.score(images)
     np.testing.assert_array_equal(detector.transform(images), plain.transform(images))
 
@@ -566,7 +569,8 @@ def test_contamination_is_the_share_flagged_in_training(make, images, contaminat
 
 
 @pytest.mark.parametrize(
-    "changes", [{"score_mode": "top"}, {"whiten": False}, {"precision": "float64"}, {"precision": "bfloat16"}]
+    "changes",
+    [{}, {"score_mode": "top"}, {"whiten": False}, {"precision": "float64"}, {"precision": "bfloat16"}],
 )
 def test_training_scores_are_the_same_bits_as_score_samples(make, images, changes):
     detector = make(contamination=0.5, input_size=(96, 70), **changes).fit(images[:7])
@@ -574,7 +578,8 @@ def test_training_scores_are_the_same_bits_as_score_samples(make, images, change
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"score_mode": "top"}, {"precision": "float64"}, {"precision": "bfloat16"}]
+    "changes",
+    [{}, {"precision": "float64"}, {"precision": "bfloat16"}, {"precision": "bfloat16", "score_mode": "top"}],
 )
 def test_scores_do_not_depend_on_other_rows_or_threads(make, images, changes):
     detector = make(input_size=(96, 64), **changes).fit(images[:8])

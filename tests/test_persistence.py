@@ -64,7 +64,7 @@ def test_round_trips_give_the_same_bits(fitted, grey_images, way):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"whiten": False, "map_mode": "max"},
+        {"whiten": False, "map_mode": "max", "score_mode": "top"},
         {"precision": "float64"},
         {"precision": "bfloat16"},
         {"num_channels": 1, "input_size": (96, 64), "clamp": 1.5, "n_coupling_blocks": 1},

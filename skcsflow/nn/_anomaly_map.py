@@ -13,7 +13,7 @@ __all__ = ["AnomalyMapGenerator", "AnomalyMapMode", "ScoreMode", "anomaly_score"
 
 _Mode = TypeVar("_Mode", bound=StrEnum)
 
-_TOP_SHARE = 0.2
+TOP_SHARE = 0.2
 """Share of the positions that make a score of the mode ``"top"``."""
 
 
@@ -40,7 +40,7 @@ class ScoreMode(StrEnum):
     MEAN
         Mean over all dimensions of all scales (paper, equation 7).
     TOP
-        Mean over the fifth of the positions of all scales, rounded up, where it is highest.
+        Mean over the fifth of all positions, rounded up, whose mean over the channels is highest.
     """
 
     MEAN = "mean"
@@ -179,11 +179,11 @@ def anomaly_score(z: Sequence[Tensor], mode: ScoreMode | str = ScoreMode.MEAN) -
     Parameters
     ----------
     z : sequence of Tensors of shape (B, C, H_i, W_i)
-        Latent maps, the largest scale first.
+        Latent maps.
     mode : ScoreMode or {"mean", "top"}, default=ScoreMode.MEAN
-        What the mean is over: all dimensions (paper, equation 7), or the channels of those
-        positions, one in five of all scales together, where it is highest. A flaw that
-        takes up few positions is diluted by the former.
+        What the mean is over: all dimensions (paper, equation 7), or the fifth of all
+        positions, of all scales together and rounded up, whose mean of ``z ** 2 / 2`` over
+        the channels is highest. A flaw that takes up few positions is diluted by the former.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def anomaly_score(z: Sequence[Tensor], mode: ScoreMode | str = ScoreMode.MEAN) -
     """
     if check_mode(ScoreMode, mode) is ScoreMode.TOP:
         energies = torch.cat([m.double().square().mean(dim=1).flatten(1) for m in z], dim=1) / 2
-        return energies.topk(math.ceil(_TOP_SHARE * energies.shape[1]), dim=1).values.mean(dim=1)
+        return energies.topk(math.ceil(TOP_SHARE * energies.shape[1]), dim=1).values.mean(dim=1)
     n_dims = sum(m[0].numel() for m in z)
     energy = torch.stack([m.double().square().flatten(1).sum(dim=1) for m in z]).sum(dim=0)
     return energy / (2 * n_dims)
