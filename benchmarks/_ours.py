@@ -1,17 +1,20 @@
 """Our sides of the comparisons."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from time import perf_counter
 from typing import Any
 
 import joblib
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks._data import elpv_split, timed_auroc
 from benchmarks._floor import Work, count_scoring, count_work
 from skcsflow import CSFlowDetector
 from skcsflow._device import has_fast_bfloat16
+from skcsflow._features import ImageScores
 from skcsflow._maps import fuse_map
 from skcsflow.datasets import load_elpv
 from skcsflow.nn import CSFlowLoss
@@ -46,6 +49,11 @@ def new_detector(engine: str | None = None, **params: Any) -> CSFlowDetector:
     detector = CSFlowDetector(**params)
     has_engines = engine is not None and "engine" in detector.get_params()
     return detector.set_params(engine=engine) if has_engines else detector
+
+
+def position_energies(scored: Sequence[ImageScores]) -> NDArray[np.float64]:
+    """Means of ``z ** 2`` over the channels at all positions of all scales, the largest first; a row per image."""
+    return np.stack([torch.cat([m.double().flatten() for m in s.scale_maps]).numpy() for s in scored])
 
 
 class Fitter:

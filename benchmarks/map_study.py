@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks._ours import position_energies
 from benchmarks._report import print_table, write
 from benchmarks.study import TOP_SHARES, highest
 from skcsflow import CSFlowDetector
@@ -58,11 +59,12 @@ def run(surface: str, seed: int, feature_smoothing: int, n_train: int, n_defecti
     found: dict[str, Any] = {
         "image": float(roc_auc_score(y == -1, [s.anomaly_score for s in scored])),
     }
-    largest = np.stack([s.scale_maps[0].double().flatten() for s in scored])
-    positions = np.stack([torch.cat([m.double().flatten() for m in s.scale_maps]) for s in scored])
+    positions = position_energies(scored)
+    largest = positions[:, : scored[0].scale_maps[0].numel()]
     for share in TOP_SHARES:
         found[f"image, highest {share:g}"] = float(roc_auc_score(y == -1, highest(positions, share)))
         found[f"image, highest {share:g} of scale 0"] = float(roc_auc_score(y == -1, highest(largest, share)))
+    found["image, mean of cubes"] = float(roc_auc_score(y == -1, np.mean(positions**3, axis=1)))
     for fusion, sigma in product(FUSIONS, SIGMAS):
         maps = fuse([s.scale_maps for s in scored], fusion, sigma)
         found[f"{fusion}, {sigma:g}"] = {
@@ -90,13 +92,15 @@ def main() -> None:
         write("map_study", {"arguments": vars(args), "results": results})
     for smoothing, of_smoothing in results.items():
         runs = list(of_smoothing.values())
+        of_images = [name for name in runs[0] if name.startswith("image")]
         print(f"\nfeature_smoothing={smoothing}")
-        for name in (name for name in runs[0] if name.startswith("image")):
-            print(f"{name}: {np.mean([r[name] for r in runs]):.3f}")
+        print_table(
+            ["score", "AUROC"], [[name, float(np.mean([r[name] for r in runs]))] for name in of_images]
+        )
         rows = [
             [name, *(float(np.mean([r[name][metric] for r in runs])) for metric in ("pixel", "pro"))]
             for name in runs[0]
-            if not name.startswith("image")
+            if name not in of_images
         ]
         print_table(["fusion, sigma", "pixel AUROC", "AU-PRO"], rows)
 
