@@ -99,6 +99,7 @@ TRAINED = {
     "noise .5, epochs 4": replace(BEFORE, noise=0.5, n_epochs=4),
     "noise .5, epochs 5": replace(BEFORE, noise=0.5, n_epochs=5),
     "noise .5, hidden 32": replace(BEFORE, noise=0.5, hidden=32),
+    "noise .5, hidden 128": replace(BEFORE, noise=0.5, hidden=128),
     "noise 1": replace(BEFORE, noise=1.0),
     "kernels 3 3, noise .5": replace(SMALL, noise=0.5),
     "kernels 3 3, noise 1": replace(SMALL, noise=1.0),
