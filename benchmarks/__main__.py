@@ -14,6 +14,7 @@ BENCHMARKS = (
     "metrics",
     "search_memory",
     "row_independence",
+    "neighbour",
     "file_sizes",
     "scale",
 )

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks._data import ANOMALIB_BATCH_SIZE, Split, elpv_split, timed_auroc
+from benchmarks._data import ANOMALIB_BATCH_SIZE, Split, elpv_split, square_cells, timed_auroc
 from benchmarks._floor import Work, count_scoring
-from skcsflow._device import autocast
+from skcsflow._compute import autocast
 from skcsflow.datasets import load_elpv
 from skcsflow.nn._weights import create_backbone
 
@@ -154,14 +154,75 @@ class Scorer:
         self.model = anomalib_csflow(input_size)
 
     @torch.inference_mode()
-    def seconds_to_score(self, n_images: int, batch_size: int) -> float:
-        """Seconds for the first cells, in batches."""
+    def seconds(self, n_images: int, batch_size: int, is_square: bool) -> float:
+        """Seconds for the first cells, in batches, as they are or cut to the input's size."""
+        images = square_cells(n_images, self.input_size) if is_square else self.images[:n_images]
         start = perf_counter()
         for i in range(0, n_images, batch_size):
-            batch = anomalib_prepare(self.images[i : min(i + batch_size, n_images)], self.input_size)
-            with autocast(CPU, self.precision):
-                self.model(batch)
+            self.score(anomalib_prepare(images[i : i + batch_size], self.input_size))
         return perf_counter() - start
+
+    def score(self, batch: Tensor) -> None:
+        """Score a prepared batch, and make its maps."""
+        with autocast(CPU, self.precision):
+            self.model(batch)
+
+
+class OpenVINOScorer(Scorer):
+    """`Scorer` with the network run by OpenVINO, on as many cores as torch uses.
+
+    Parameters
+    ----------
+    input_size, precision
+        See `Scorer`.
+    """
+
+    def __init__(self, input_size: int, precision: str) -> None:
+        super().__init__(input_size, precision)
+        self.compiled: dict[int, Any] = {}
+
+    def score(self, batch: Tensor) -> None:
+        """Score a prepared batch, and make its maps; a network is compiled for each size of batch."""
+        if len(batch) not in self.compiled:
+            self.compiled[len(batch)] = self._compile(torch.rand_like(batch))
+        self.compiled[len(batch)](batch.numpy())
+
+    def _compile(self, example: Tensor) -> Any:
+        import openvino
+
+        network = _ScoresAndMaps(self.model).eval().requires_grad_(False)
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            example = example.clone()
+            # Exported and not traced: OpenVINO can't read the trace of FrEIA's graph.
+            model = openvino.convert_model(torch.export.export(network, (example,)))
+            model.reshape(list(example.shape))
+            expected = network(example)
+        hints = {"float32": "f32", "bfloat16": "bf16"}
+        options = {
+            "INFERENCE_PRECISION_HINT": hints[self.precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        compiled = openvino.Core().compile_model(model, "CPU", options)
+        if self.precision == "float32":
+            for found, wanted in zip(compiled(example.numpy()).values(), expected, strict=True):
+                np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-3, atol=1e-5)
+        return compiled
+
+
+class _ScoresAndMaps(nn.Module):
+    """anomalib's model in evaluation mode, with its outputs as a tuple."""
+
+    def __init__(self, model: torch_model.CsFlowModel) -> None:
+        super().__init__()
+        self.feature_extractor = model.feature_extractor
+        self.flow = model.graph
+        self.maps = model.anomaly_map_generator
+        self.scores = model._compute_anomaly_scores
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        z, _ = self.flow(self.feature_extractor(images))
+        return self.scores(z), self.maps(z)
 
 
 class Trainer:

@@ -29,11 +29,10 @@ from skcsflow.nn._anomaly_map import TOP_SHARE
 def pooled_features(detector: CSFlowDetector, images: np.ndarray) -> np.ndarray:
     """Each scale's feature maps averaged over positions, side by side."""
     items = extract_features(
-        detector.model_,
+        detector._current_runner(),
         check_images(images, detector.num_channels),
         np.arange(len(images)),
-        precision=detector.precision,
-        n_jobs=detector.n_jobs,
+        n_threads=torch.get_num_threads(),
     )
     return np.stack([torch.cat([m.mean(dim=(1, 2)) for m in item.maps]).numpy() for item in items])
 

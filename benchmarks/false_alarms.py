@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks._report import print_table, write
 from skcsflow import CSFlowDetector
-from skcsflow._calibrated import scores_and_peaks
+from skcsflow._detector._thresholds import scores_and_peaks
 from skcsflow.calibration import conformal_threshold
 from skcsflow.datasets import load_elpv
 

@@ -3,18 +3,21 @@
     python -m benchmarks.map_study [--seeds 900] [--feature-smoothing 1 3] [--n-train 60] [--n-defective 24]
 
 Every surface of :func:`~skcsflow.datasets.make_defects`, 256 x 256 pixels, with a detector of its own, once with
-features as they are and once with features averaged over 3 x 3 positions. From each detector's latent maps, every
-fusion and every smoothing of the table is computed. Means over surfaces and seeds. "image" is the AUROC of
-`score_samples`, which no fusion changes; beside it stand means over the highest positions alone (`score_mode`).
+features as they are and once with features averaged over 3 x 3 positions, at all scales. From each detector's latent
+maps, every fusion of the table is computed, as it is and smoothed by a Gaussian of some standard deviations. Means over
+surfaces and seeds. "image" is the AUROC of `score_samples`, which no fusion changes; beside it stand means over the
+highest positions alone (`score_mode`).
 """
 
 import argparse
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,7 +28,7 @@ from benchmarks.study import TOP_SHARES, highest
 from skcsflow import CSFlowDetector
 from skcsflow.datasets import SURFACES, make_defects
 from skcsflow.metrics import pixel_roc_auc_score, pro_auc_score
-from skcsflow.nn import AnomalyMapGenerator
+from skcsflow.nn import CSFlowModel
 
 SIZE = 256
 FUSIONS = {
@@ -40,19 +43,39 @@ SIGMAS = (0.0, 4.0, 8.0, 16.0)
 
 def fuse(scale_maps: list[list[Tensor]], fusion: str, sigma: float) -> NDArray[np.float32]:
     """Maps of all images at full size."""
-    smoother = AnomalyMapGenerator((3, SIZE, SIZE), "max", smoothing=sigma)  # of one map, already fused
     maps = []
     for of_image in scale_maps:
         full = [F.interpolate(m[None, None], size=(SIZE, SIZE), mode="bilinear") for m in of_image]
-        maps.append(smoother.fuse([FUSIONS[fusion](full)], (SIZE, SIZE))[0, 0].numpy())
+        fused = FUSIONS[fusion](full)[0, 0].numpy()
+        maps.append(gaussian_filter(fused, sigma, mode="nearest") if sigma else fused)
     return np.stack(maps)
+
+
+class SmoothingDetector(CSFlowDetector):
+    """Averages features over a box of positions before the flow; `box_size` is its size, and 1 is none."""
+
+    box_size = 1
+
+    def _new_model(self, size: tuple[int, int], seed: int) -> CSFlowModel:
+        model = super()._new_model(size, seed)
+        model.feature_extractor.register_forward_hook(lambda module, args, maps: smooth(maps, self.box_size))
+        return model
+
+
+def smooth(maps: Sequence[Tensor], box_size: int) -> list[Tensor]:
+    """Averages over boxes of positions, of which those at the borders hold fewer."""
+    if box_size == 1:
+        return list(maps)
+    options = {"stride": 1, "padding": box_size // 2, "count_include_pad": False}
+    return [F.avg_pool2d(m, box_size, **options) for m in maps]
 
 
 def run(surface: str, seed: int, feature_smoothing: int, n_train: int, n_defective: int) -> dict[str, Any]:
     """Fit to one surface and measure."""
     n_good = n_defective // 2
     data = make_defects(n_train + n_good, n_defective, surface=surface, size=SIZE, random_state=seed)
-    detector = CSFlowDetector(feature_smoothing=feature_smoothing, random_state=seed)
+    detector = SmoothingDetector(random_state=seed)
+    detector.box_size = feature_smoothing
     detector.fit(data.images[:n_train])
     test, y, masks = data.images[n_train:], data.y[n_train:], data.masks[n_train:]
     scored = list(detector._score_images(test))
@@ -93,7 +116,7 @@ def main() -> None:
     for smoothing, of_smoothing in results.items():
         runs = list(of_smoothing.values())
         of_images = [name for name in runs[0] if name.startswith("image")]
-        print(f"\nfeature_smoothing={smoothing}")
+        print(f"\nfeatures averaged over {smoothing} x {smoothing} positions")
         print_table(
             ["score", "AUROC"], [[name, float(np.mean([r[name] for r in runs]))] for name in of_images]
         )

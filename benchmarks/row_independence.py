@@ -16,8 +16,7 @@ import torch
 
 from benchmarks._report import print_table, write
 from skcsflow import CSFlowDetector
-from skcsflow._features import score_images
-from skcsflow._images import check_images
+from skcsflow._images import check_images, standardize
 from skcsflow.datasets import load_elpv
 from skcsflow.nn import anomaly_score
 
@@ -30,9 +29,8 @@ def by_batches(detector: CSFlowDetector, images: np.ndarray, batch_size: int) ->
     scores = []
     for start in range(0, len(images), batch_size):
         rows = range(start, min(start + batch_size, len(images)))
-        batch = torch.stack(
-            [collection.read(i, collection.load(i), (256, 256), torch.float32)[0] for i in rows]
-        )
+        decoded = [collection[i] for i in rows]
+        batch = standardize(decoded, model.input_size, torch.float32, torch.device("cpu"))
         z, _ = model.flow(model.feature_extractor(batch.contiguous(memory_format=torch.channels_last)))
         scores.append(anomaly_score(z))
         model.anomaly_map_generator.scale_maps(z)
@@ -41,8 +39,7 @@ def by_batches(detector: CSFlowDetector, images: np.ndarray, batch_size: int) ->
 
 def by_image(detector: CSFlowDetector, images: np.ndarray) -> np.ndarray:
     """Score as the detector does."""
-    results = score_images(detector.model_, check_images(images, 3), precision="float32", n_jobs=None)
-    return np.array([r.anomaly_score for r in results])
+    return -detector.score_samples(images)
 
 
 def main() -> None:

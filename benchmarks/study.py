@@ -2,13 +2,13 @@
 
     python -m benchmarks.study --cache FOLDER [--subset mono|all] [--seeds 10 11 12] [--only NAME ...] [--plot]
 
-Each line of the table is a recipe that differs from the first, ``before``, in what its name says. Features are
+Each line of the table is a recipe that differs from the first, ``base``, in what its name says. Features are
 extracted once per backbone, size and stage, and kept in FOLDER. Results are added to ``benchmarks/results/study.json``
 one by one, and what is there is not computed again, so that the study can be interrupted. ``--plot`` draws
-``docs/_static/study.png`` from it, without computing anything.
+``docs/_static/study.png`` from it, without computing anything. Where features are smoothed, the study does it itself.
 
 Cost is counted, not timed: multiplications and additions of the flow's forward pass, times the image-steps of the
-training, relative to the recipe called ``before``.
+training, relative to the recipe called ``base``.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._data import split_normal
+from benchmarks._floor import count_work
 from benchmarks._report import RESULTS, print_table, write
-from skcsflow._images import check_images
+from skcsflow._images import check_images, standardize
 from skcsflow._training import FlowTrainer
 from skcsflow.datasets import load_elpv
 from skcsflow.nn import CrossScaleFlow, MultiScaleFeatureExtractor, anomaly_score
@@ -42,7 +42,7 @@ TOP_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that is varied; as it was before the study."""
+    """All that is varied; by default the recipe called ``base``."""
 
     backbone: str = "tf_efficientnet_lite0"
     input_size: int = 256
@@ -59,10 +59,10 @@ class Recipe:
     """Standard deviation of noise that is added to the whitened features in training."""
 
 
-BEFORE = Recipe()
-NO_FLOW = replace(BEFORE, kernel_sizes=())
-SMOOTH = replace(BEFORE, smoothing=(3, 3, 3))
-SMALL = replace(BEFORE, kernel_sizes=(3, 3))
+BASE = Recipe()
+NO_FLOW = replace(BASE, kernel_sizes=())
+SMOOTH = replace(BASE, smoothing=(3, 3, 3))
+SMALL = replace(BASE, kernel_sizes=(3, 3))
 SMOOTH_SMALL = replace(SMOOTH, kernel_sizes=(3, 3))
 # Without coupling blocks nothing is trained, and much can be tried in seconds.
 UNTRAINED = {
@@ -81,26 +81,26 @@ UNTRAINED = {
     "no flow, smoothing 3, stages 4 and 5": replace(NO_FLOW, smoothing=(3, 3, 3), stages=(4, 5)),
 }
 TRAINED = {
-    "before": BEFORE,
+    "base": BASE,
     "kernels 3 3": SMALL,
-    "kernels 3 3 3 3": replace(BEFORE, kernel_sizes=(3, 3, 3, 3)),
-    "kernels 3": replace(BEFORE, kernel_sizes=(3,)),
-    "kernels 1 1": replace(BEFORE, kernel_sizes=(1, 1)),
-    "hidden 32": replace(BEFORE, hidden=32),
-    "hidden 128": replace(BEFORE, hidden=128),
-    "epochs 4": replace(BEFORE, n_epochs=4),
-    "epochs 16": replace(BEFORE, n_epochs=16),
-    "rate 1e-3": replace(BEFORE, learning_rate=1e-3),
-    "rate 4e-3": replace(BEFORE, learning_rate=4e-3),
-    "noise .5": replace(BEFORE, noise=0.5),
-    "noise .5, 192 pixels": replace(BEFORE, noise=0.5, input_size=192),
-    "noise .7, epochs 16": replace(BEFORE, noise=0.7, n_epochs=16),
-    "noise .5, smoothing 1 3 3": replace(BEFORE, noise=0.5, smoothing=(1, 3, 3)),
-    "noise .5, epochs 4": replace(BEFORE, noise=0.5, n_epochs=4),
-    "noise .5, epochs 5": replace(BEFORE, noise=0.5, n_epochs=5),
-    "noise .5, hidden 32": replace(BEFORE, noise=0.5, hidden=32),
-    "noise .5, hidden 128": replace(BEFORE, noise=0.5, hidden=128),
-    "noise 1": replace(BEFORE, noise=1.0),
+    "kernels 3 3 3 3": replace(BASE, kernel_sizes=(3, 3, 3, 3)),
+    "kernels 3": replace(BASE, kernel_sizes=(3,)),
+    "kernels 1 1": replace(BASE, kernel_sizes=(1, 1)),
+    "hidden 32": replace(BASE, hidden=32),
+    "hidden 128": replace(BASE, hidden=128),
+    "epochs 4": replace(BASE, n_epochs=4),
+    "epochs 16": replace(BASE, n_epochs=16),
+    "rate 1e-3": replace(BASE, learning_rate=1e-3),
+    "rate 4e-3": replace(BASE, learning_rate=4e-3),
+    "noise .5": replace(BASE, noise=0.5),
+    "noise .5, 192 pixels": replace(BASE, noise=0.5, input_size=192),
+    "noise .7, epochs 16": replace(BASE, noise=0.7, n_epochs=16),
+    "noise .5, smoothing 1 3 3": replace(BASE, noise=0.5, smoothing=(1, 3, 3)),
+    "noise .5, epochs 4": replace(BASE, noise=0.5, n_epochs=4),
+    "noise .5, epochs 5": replace(BASE, noise=0.5, n_epochs=5),
+    "noise .5, hidden 32": replace(BASE, noise=0.5, hidden=32),
+    "noise .5, hidden 128": replace(BASE, noise=0.5, hidden=128),
+    "noise 1": replace(BASE, noise=1.0),
     "kernels 3 3, noise .5": replace(SMALL, noise=0.5),
     "kernels 3 3, noise 1": replace(SMALL, noise=1.0),
     "smoothing 3": SMOOTH,
@@ -156,10 +156,9 @@ class Cells:
         images = check_images(self.images, 3)
         collected: list[list[Tensor]] = []
         for rows in torch.arange(len(images)).split(16):
-            batch = [
-                images.read(i, images.load(i), (input_size,) * 2, torch.float32)[0] for i in rows.tolist()
-            ]
-            collected.append([m.contiguous() for m in extractor(torch.stack(batch))])
+            decoded = [images[i] for i in rows.tolist()]
+            batch = standardize(decoded, (input_size,) * 2, torch.float32, torch.device("cpu"))
+            collected.append([m.contiguous() for m in extractor(batch)])
         maps = [torch.cat(of_scale) for of_scale in zip(*collected, strict=True)]
         torch.save(maps, path)
         return maps
@@ -193,6 +192,7 @@ def train(recipe: Recipe, features: list[Tensor], seed: int) -> CrossScaleFlow:
         precision="float32",
         seed=seed,
         noise=recipe.noise,
+        n_threads=torch.get_num_threads(),
     )
     if n_blocks:
         trainer.train(flow, [m.contiguous(memory_format=torch.channels_last) for m in features])
@@ -246,10 +246,9 @@ def macs(recipe: Recipe, features: list[Tensor]) -> int:
     """Multiplications and additions of a forward pass of the coupling blocks, for one image."""
     if not recipe.kernel_sizes:
         return 0
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        build_flow(recipe, features[0].shape[1], 0).couple([m[:1] for m in features])
-    return counter.get_total_flops()
+    flow = build_flow(recipe, features[0].shape[1], 0)
+    with torch.no_grad():
+        return int(count_work(lambda: flow.couple([m[:1] for m in features]), flow).flops)
 
 
 def run(cells: Cells, recipe: Recipe, seed: int, subset: str) -> dict[str, Any]:
@@ -308,7 +307,7 @@ def print_results(results: dict[str, Any]) -> None:
     for subset, of_recipe in results.items():
         seeds = sorted({seed for of_seed in of_recipe.values() for seed in of_seed}, key=int)
         rows = []
-        base = {seed: result["work"] for seed, result in of_recipe.get("before", {}).items()}
+        base = {seed: result["work"] for seed, result in of_recipe.get("base", {}).items()}
         for name, of_seed in of_recipe.items():
             costs = [r["work"] / base[s] for s, r in of_seed.items() if "work" in r and s in base]
             cost = f"{np.mean(costs):.2f}" if costs else ""
@@ -348,7 +347,7 @@ def main() -> None:
                 key = str(seed)
                 known = load_results().get(subset, {})
                 if key not in known.get("Mahalanobis", {}):
-                    record(subset, "Mahalanobis", key, {"auroc": mahalanobis(cells, BEFORE, seed, subset)})
+                    record(subset, "Mahalanobis", key, {"auroc": mahalanobis(cells, BASE, seed, subset)})
                 if key not in known.get(name, {}):
                     record(subset, name, key, run(cells, RECIPES[name], seed, subset))
     results = load_results()

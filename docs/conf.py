@@ -58,4 +58,6 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {name: [] for name in ("index", "quickstart", "data", "scores", "maths", "dependencies")}
+html_sidebars = {
+    name: [] for name in ("index", "quickstart", "data", "scores", "maths", "architecture", "dependencies")
+}

@@ -2,9 +2,8 @@
 Look at an inspection
 =====================
 
-How well does a detector tell good parts from defective ones, which kinds of defect does it miss, and does it look at
-the right place? The displays of :mod:`skcsflow.plotting` answer that, in the manner of scikit-learn's own
-(``pip install "skcsflow[plot]"``).
+How well does a detector tell good parts from defective ones? Which kinds of defect does it miss? Does it find the right
+place? The displays of :mod:`skcsflow.plotting` show it (``pip install "skcsflow[plot]"``).
 
 The images are drawn by :func:`~skcsflow.datasets.make_defects`, with exact masks of the defects.
 """
@@ -19,7 +18,7 @@ from skcsflow.plotting import AnomalyMapDisplay, HistoryDisplay, RocByKindDispla
 # %%
 # The data, and a detector
 # ------------------------
-# 60 images of good wood to learn from; 40 good ones and 36 with six kinds of defect to test with.
+# 60 images of good wood to train on; 40 good ones and 36 with six kinds of defect to test with.
 
 data = make_defects(100, 36, surface="wood", random_state=0)
 X, y = data.images[60:], data.y[60:]
@@ -36,17 +35,17 @@ plt.show()
 # %%
 # The scores
 # ----------
-# Scores are those of `score_samples`, with their sign: higher is more normal, and what lies left of the threshold
-# `offset_` is called defective.
+# Scores are those of `score_samples`: higher is more normal. What lies left of the threshold `offset_` is called
+# defective.
 
 scores = detector.score_samples(X)
 ScoreHistogramDisplay.from_predictions(y, scores, kinds=kinds, threshold=detector.offset_)
 plt.show()
 
 # %%
-# The training images set that threshold. They score higher than fresh ones, so fresh good images often fall below it.
-# :meth:`~skcsflow.CSFlowDetector.calibrate` chooses it by good images that were not learnt from, so that one in ten
-# fresh ones is a false alarm. The first 20 of the test images serve for that, and the rest is tested with.
+# `fit` sets that threshold by the training images. They score higher than fresh ones, so fresh good images often fall
+# below it. :meth:`~skcsflow.CSFlowDetector.calibrate` sets it by held-out good images, here the first 20 of the test
+# images, for a false-positive rate of at most one in ten. The rest is tested with.
 
 detector.calibrate(X[:20], fpr=0.1)
 X, y, masks, kinds, scores = X[20:], y[20:], masks[20:], kinds[20:], scores[20:]
@@ -64,15 +63,15 @@ plt.show()
 # %%
 # Where it looks
 # --------------
-# One image of each kind: without its map, and below it with. The solid line is the true mask. All maps share one colour
-# scale, which is logarithmic, so that a map of a good part stays as dark as it should be. Wrong verdicts are coloured.
+# One image of each kind, above without its map and below with it. The solid line is the true mask. All maps share one
+# logarithmic colour scale, so that the map of a good part stays dark. Wrong verdicts are coloured.
 
 shown = [int(np.flatnonzero(kinds == kind)[0]) for kind in ("good", *np.unique(kinds[y == -1])[:5])]
 AnomalyMapDisplay.from_estimator(detector, X[shown], y[shown], masks=masks[shown], kinds=kinds[shown])
 plt.show()
 
 # %%
-# Many images make a grid of overlays. Maps that are at hand need no detector.
+# Many images make a grid of overlays. `from_maps` takes maps that were computed before, and needs no detector.
 
 maps = detector.transform(X)
 AnomalyMapDisplay.from_maps(

@@ -2,11 +2,11 @@
 Find defective solar cells
 ==========================
 
-A detector learns from electroluminescence images of good solar cells alone, then tells defective cells from good
-ones that it hasn't seen, and shows where each defect is. Everything runs offline on two processor cores.
+A detector is trained on electroluminescence images of good solar cells alone. Then it tells defective cells from good
+ones that were held out, and shows where each defect is. Everything runs offline on two processor cores.
 
 The images are the monocrystalline cells of the ELPV data set (``pip install "skcsflow[examples]"``): 588 functional
-cells, of which three quarters are learnt from, and 313 that are defective with certainty.
+cells, three quarters of them for training, and 313 that are certainly defective.
 """
 
 from pathlib import Path
@@ -43,7 +43,7 @@ stopwatch = Stopwatch()
 # %%
 # The data
 # --------
-# Functional cells are split into those to learn from and those to test with.
+# Functional cells are split into training and test images.
 
 cells = load_elpv(subset="mono")
 functional = cells.images[cells.probability == 0]
@@ -51,7 +51,7 @@ defective = cells.images[cells.probability == 1]
 train, held_out = train_test_split(functional, train_size=0.75, random_state=0)
 test = np.concatenate([held_out, defective])
 is_defective = np.repeat([False, True], [len(held_out), len(defective)])
-stopwatch.lap(f"read {len(train)} cells to learn from and {len(test)} to test with")
+stopwatch.lap(f"read {len(train)} cells to train on and {len(test)} to test with")
 
 # %%
 # Fit and score
@@ -69,7 +69,7 @@ print(f"AUROC: {roc_auc_score(is_defective, -scores):.3f}")
 # %%
 # Save and load
 # -------------
-# One file holds all that is needed, the backbone included. Scores come back bit for bit.
+# One file holds the whole detector, with its backbone. The loaded detector gives the same scores, bit for bit.
 
 path = output / "solar_cells.joblib"
 joblib.dump(detector, path)
@@ -80,8 +80,8 @@ stopwatch.lap(f"save ({path.stat().st_size / 1e6:.0f} MB), load, and score again
 # %%
 # Where the defects are
 # ---------------------
-# ``transform`` gives an anomaly map for each image. Here are the good cell in the middle of its kind, and defective
-# ones from the most to the least conspicuous. All maps share one colour scale.
+# ``transform`` gives an anomaly map for each image. Here are defective cells, from the lowest score upwards, and the
+# good cell with the median score. All maps share one colour scale.
 
 order = np.argsort(scores)
 good = order[~is_defective[order]][len(held_out) // 2]
@@ -105,7 +105,7 @@ pictures.colorbar(overlay, ax=axes, label="log$_{10}$ anomaly", shrink=0.8)
 
 ax = histogram.subplots()
 bins = np.linspace(*np.percentile(scores, [1, 100]), 50)
-ax.hist(scores[~is_defective], bins, alpha=0.7, color="#0072B2", label="good, not learnt from")
+ax.hist(scores[~is_defective], bins, alpha=0.7, color="#0072B2", label="good, held out")
 ax.hist(np.clip(scores[is_defective], bins[0], None), bins, alpha=0.7, color="#D55E00", label="defective")
 ax.axvline(detector.offset_, color="black", linestyle="--", linewidth=1, label="threshold")
 ax.set(xlabel="score (higher is more normal)", ylabel="cells")

@@ -1,10 +1,10 @@
 """CS-Flow image anomaly detection as a scikit-learn estimator."""
 
-from skcsflow._cache import FeatureCacheInfo, feature_cache_info
 from skcsflow._detector import PAPER_PARAMS, CSFlowDetector
+from skcsflow._features import FeatureCacheInfo, feature_cache_info
 from skcsflow._regions import Region, find_regions
+from skcsflow._version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "PAPER_PARAMS",
     "CSFlowDetector",
@@ -14,3 +14,6 @@ __all__ = [
     "feature_cache_info",
     "find_regions",
 ]
+
+for _class in (CSFlowDetector, FeatureCacheInfo, Region):
+    _class.__module__ = __name__  # where users import it from

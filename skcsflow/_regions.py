@@ -1,13 +1,15 @@
-"""Connected regions of a map above a threshold."""
+"""Connected regions of masks, and of anomaly maps above a threshold."""
 
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = ["Region", "find_regions"]
+__all__ = ["Region", "find_regions", "label_regions"]
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 class Region(NamedTuple):
@@ -16,14 +18,14 @@ class Region(NamedTuple):
     Attributes
     ----------
     bbox : tuple of int (min_row, min_col, max_row, max_col)
-        The smallest box around it, in pixels; the last row and column are outside, as in
-        a slice.
+        The smallest box around the region, in pixels; `max_row` and `max_col` lie outside,
+        as in a slice.
     area : int
-        Number of its pixels.
+        Number of pixels.
     peak : float
-        The map's highest value in it.
+        The highest value of the map in the region.
     peak_position : tuple of int (row, col)
-        Where that is.
+        The pixel with the highest value.
     """
 
     bbox: tuple[int, int, int, int]
@@ -33,26 +35,28 @@ class Region(NamedTuple):
 
 
 def find_regions(anomaly_map: ArrayLike, threshold: float, *, min_area: int = 1) -> list[Region]:
-    """Find the connected regions where a map is above a threshold.
+    """Find the connected regions where an anomaly map is above a threshold.
 
     Parameters
     ----------
     anomaly_map : array-like of shape (H, W)
         The map; higher is more anomalous.
     threshold : float
-        What a region's pixels are above.
+        Regions consist of the pixels whose value is above it.
     min_area : int, default=1
-        Regions of fewer pixels are left out.
+        Regions with fewer pixels are left out.
 
     Returns
     -------
     list of Region
-        The highest peak first. Pixels that touch at a corner are in one region.
+        The regions, sorted by their peaks, highest first. Pixels that touch at a side or a
+        corner belong to one region.
 
     Raises
     ------
     ValueError
-        Where the map is not two-dimensional or has no pixels, `threshold` is NaN, or `min_area` is less than 1.
+        If the map isn't two-dimensional or has no pixels, `threshold` is NaN, or `min_area`
+        is less than 1.
 
     Examples
     --------
@@ -67,11 +71,11 @@ Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
     if values.size == 0:
         raise ValueError(f"anomaly_map has no pixels: its shape is {values.shape}.")
     if np.isnan(threshold):
-        raise ValueError("threshold is NaN, which no pixel is above.")
+        raise ValueError("threshold is NaN; pass a number.")
     if not isinstance(min_area, Integral) or min_area < 1:
         raise ValueError(f"min_area must be an int of at least 1, got {min_area!r}.")
-    # As float64, or NumPy would round it to the map's float32.
-    labels, n_regions = ndimage.label(values > np.float64(threshold), structure=np.ones((3, 3)))
+    # As a float64, because NumPy would round a Python float to the map's float32.
+    labels, n_regions = label_regions(values > np.float64(threshold))
     areas = np.bincount(labels.ravel(), minlength=n_regions + 1)
     regions = []
     for i, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -89,3 +93,30 @@ Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
             )
         )
     return sorted(regions, key=lambda region: -region.peak)
+
+
+def label_regions(mask: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
+    """Number the connected regions of a mask.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W)
+        Non-zero pixels belong to regions. Those that touch at a side or a corner belong to one.
+
+    Returns
+    -------
+    labels : ndarray of shape (H, W), int32
+        The region of each pixel, numbered from 1; 0 outside of all regions.
+    n_regions : int
+        Number of regions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcsflow._regions import label_regions
+    >>> label_regions(np.array([[1, 0, 0, 1], [0, 1, 0, 1]]))
+    (array([[1, 0, 0, 2],
+           [0, 1, 0, 2]], dtype=int32), 2)
+    """
+    labels, n_regions = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+    return labels, int(n_regions)

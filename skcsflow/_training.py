@@ -2,31 +2,55 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
-from skcsflow._cuda_graph import GraphedStep
-from skcsflow._device import autocast, has_fast_bfloat16, repeatable
-from skcsflow._storage import FeatureMaps
+from skcsflow._compute import (
+    CoreThreads,
+    autocast,
+    cuda_kernels,
+    has_fast_bfloat16,
+    on_new_thread,
+    one_core,
+)
+from skcsflow._features import FeatureMaps, in_batches
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
 
-__all__ = ["LR_SCHEDULES", "FlowTrainer"]
+__all__ = ["LR_SCHEDULES", "FlowTrainer", "initialize_whitening"]
 
 LR_SCHEDULES = ("one_cycle", "constant")
 
+PART_SIZE = 8
+"""Images of a batch that one core computes the gradient of. Fewer would read the weights too often."""
+
 _N_PROBED = 64
-"""Images whose loss before and after tells a training that blew up: many enough that no one decides."""
+"""Images whose loss is compared before and after training: enough that no single one decides."""
+
+Result = tuple[Tensor, ...]
+Map = Callable[[Callable[[slice], Result], Iterable[slice]], Iterator[Result]]
+
+
+def initialize_whitening(flow: CrossScaleFlow, features: Sequence[FeatureMaps]) -> None:
+    """Set a flow's whitening layer by the feature maps of the training images."""
+    if features[0].device.type == "cuda":
+        flow.initialize_whitening(in_batches(features))
+    else:  # on one core: two would wait for each other longer than they compute
+        on_new_thread(lambda: flow.initialize_whitening(in_batches(features)))
 
 
 @dataclass
 class FlowTrainer:
-    """Training of a flow on feature maps that are at hand.
+    """Training of a flow on feature maps.
+
+    On the CPU a batch is split into parts of eight images, and each part's gradient is computed on
+    one core. So the result doesn't depend on the number of cores, and cores wait for each
+    other once per step and not in every operation.
 
     Parameters
     ----------
@@ -39,16 +63,17 @@ class FlowTrainer:
     weight_decay : float
         Adam's L2 penalty.
     max_grad_norm : float or None
-        Norm that gradients are cut down to; None leaves them alone.
-    precision : str
-        See :mod:`skcsflow._device`.
+        Norm that gradients are clipped to; None leaves them as they are.
+    precision : {"float32", "tf32", "bfloat16", "float64"}
+        Precision to compute in.
     seed : int
         Seed of the order of the images, and of the noise.
     noise : float, default=0.0
         Standard deviation of white noise that is added to the whitened features, anew in
-        every step. A few hundred images don't determine a density sharply; without noise
-        the flow goes on to sharpen it around them.
-    verbose : int
+        every step.
+    n_threads : int, default=1
+        Number of threads on the CPU.
+    verbose : int, default=0
         Whether to show a progress bar.
 
     Attributes
@@ -68,6 +93,7 @@ class FlowTrainer:
     precision: str
     seed: int
     noise: float = 0.0
+    n_threads: int = 1
     verbose: int = 0
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
@@ -95,57 +121,53 @@ class FlowTrainer:
             far above that before.
         """
         device = features[0].device
-        n_images = len(features[0])
-        steps_per_epoch = -(-n_images // self.batch_size)
-        optimizer = self._optimizer(flow, device)
-        step: Callable[[list[Tensor]], tuple[Tensor, ...]] = partial(self._train_step, flow, optimizer)
-        if device.type == "cuda":
-            step = GraphedStep(step)
-        schedule = self._schedule(optimizer, self.n_epochs * steps_per_epoch)
+        optimizer = self._optimizer(flow)
+        schedule = self._schedule(optimizer, self.n_epochs * -(-len(features[0]) // self.batch_size))
         # The order is drawn on the CPU, so that it is the same on every device.
-        generator = torch.Generator().manual_seed(self.seed)
+        order_generator = torch.Generator().manual_seed(self.seed)
         noise_generator = torch.Generator(device).manual_seed(self.seed)
         flow.train()
-        with repeatable(device), tqdm(total=self.n_epochs, disable=not self.verbose, unit="epoch") as bar:
-            before = self._probe(flow, features)
+        with (
+            self._part_computing(device) as map_parts,
+            tqdm(total=self.n_epochs, disable=not self.verbose, unit="epoch") as bar,
+        ):
+            before = self._probe(flow, features, map_parts)
             for _ in range(self.n_epochs):
-                order = torch.randperm(n_images, generator=generator)
+                order = torch.randperm(len(features[0]), generator=order_generator)
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
                     order = order.to(device)
-                self._train_epoch(step, features, order, optimizer, schedule, noise_generator)
+                self._train_epoch(flow, features, order, optimizer, schedule, noise_generator, map_parts)
                 bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                 bar.update()
-            after = self._probe(flow, features)
+            after = self._probe(flow, features, map_parts)
         flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
-        # Finite, and yet it may have blown up: one nat per dimension is much. The history can't tell:
-        # its first loss may have blown up already, and its last was taken before the last step.
+        # It may have blown up to finite numbers: one nat per dimension is much. The history can't tell, as its
+        # first loss may have blown up already, and its last was taken before the last step.
         if not after <= before + 1:
             self._raise_diverged(after, self.history["grad_norm"][-1], self.n_epochs)
         return flow
 
-    @torch.no_grad()
-    def _probe(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps]) -> float:
-        """Mean loss of a few images, evenly spread."""
-        every = -(-len(features[0]) // _N_PROBED)
-        probed = torch.arange(0, len(features[0]), every)
-        losses = [
-            self._loss(flow, [f[rows] for f in features]) * len(rows)
-            for rows in probed.split(self.batch_size)
-        ]
-        return torch.stack(losses).sum().item() / len(probed)
+    @contextmanager
+    def _part_computing(self, device: torch.device) -> Iterator[Map]:
+        """Give what applies a function to the parts of a batch."""
+        if device.type == "cuda":
+            with cuda_kernels(device, self.precision):
+                yield map
+            return
+        n_parts = -(-self.batch_size // PART_SIZE)
+        with one_core(), CoreThreads(min(self.n_threads, n_parts)) as threads:
+            yield threads.map
 
-    def _optimizer(self, flow: CrossScaleFlow, device: torch.device) -> torch.optim.Optimizer:
-        on_gpu = device.type == "cuda"  # where a recorded step must read the rate from the GPU's memory
+    def _optimizer(self, flow: CrossScaleFlow) -> torch.optim.Optimizer:
         # eps as in the authors' code: at the start the gains are 0 and most gradients
         # vanish; Adam's usual 1e-8 would blow their noise up to full steps. The betas
         # are Adam's usual ones there too.
         return torch.optim.Adam(
             flow.parameters(),
-            lr=torch.tensor(self.learning_rate, device=device) if on_gpu else self.learning_rate,
+            lr=self.learning_rate,
             betas=(0.9, 0.999),
             eps=1e-4,
             weight_decay=self.weight_decay,
-            capturable=on_gpu,
             fused=True,  # one pass over weights, gradients and moments: the paper's flow has 275 M of each
         )
 
@@ -158,20 +180,21 @@ class FlowTrainer:
 
     def _train_epoch(
         self,
-        step: Callable[[list[Tensor]], tuple[Tensor, ...]],
+        flow: CrossScaleFlow,
         features: Sequence[FeatureMaps],
         order: Tensor,
         optimizer: torch.optim.Optimizer,
         schedule: LRScheduler | None,
         noise_generator: torch.Generator,
+        map_parts: Map,
     ) -> None:
         start = time.perf_counter()
         losses, norms = [], []
         for rows in order.split(self.batch_size):
             rate = optimizer.param_groups[0]["lr"]
-            rate = rate.clone() if isinstance(rate, Tensor) else rate
             batch = [f[rows] for f in features]
-            loss, norm = step([*batch, *self._draw_noise(batch, noise_generator)])
+            noise = self._draw_noise(batch, noise_generator)
+            loss, norm = self._train_step(flow, optimizer, batch, noise, map_parts)
             if schedule is not None:
                 schedule.step()
             losses.append(loss * len(rows))
@@ -184,10 +207,72 @@ class FlowTrainer:
         for name, value in (
             ("loss", mean_loss),
             ("grad_norm", mean_norm),
-            ("learning_rate", float(rate)),
+            ("learning_rate", rate),
             ("seconds", time.perf_counter() - start),
         ):
             self.history[name].append(value)
+
+    def _train_step(
+        self,
+        flow: CrossScaleFlow,
+        optimizer: torch.optim.Optimizer,
+        batch: list[Tensor],
+        noise: list[Tensor],
+        map_parts: Map,
+    ) -> tuple[Tensor, Tensor]:
+        """Take one step; gives the loss and the norm of its gradient."""
+        parameters = list(flow.parameters())
+
+        def gradient(part: slice) -> Result:
+            images = [m[part] for m in batch]
+            loss = self._loss(flow, images, [n[part] for n in noise])
+            loss = loss * (len(images[0]) / len(batch[0]))  # the batch's loss is the mean over its images
+            return loss.detach(), *torch.autograd.grad(loss, parameters)
+
+        total: Result = ()
+        for result in map_parts(gradient, self._parts(batch)):
+            if total:
+                torch._foreach_add_(list(total), list(result))
+            else:
+                total = result
+        loss, *gradients = total
+        for parameter, g in zip(parameters, gradients, strict=True):
+            # The fused step takes numbers as they lie in memory.
+            is_alike = g.stride() == parameter.stride()
+            parameter.grad = g if is_alike else torch.empty_like(parameter).copy_(g)
+        limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        optimizer.step()
+        return loss, norm
+
+    @torch.no_grad()
+    def _probe(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps], map_parts: Map) -> float:
+        """Mean loss of a few images, evenly spread."""
+        every = -(-len(features[0]) // _N_PROBED)
+        probed = [f[torch.arange(0, len(features[0]), every)] for f in features]
+
+        def loss(part: slice) -> Result:
+            images = [m[part] for m in probed]
+            with torch.no_grad():  # in this thread too
+                return (self._loss(flow, images) * len(images[0]),)
+
+        losses = [loss for (loss,) in map_parts(loss, self._parts(probed))]
+        return torch.stack(losses).sum().item() / len(probed[0])
+
+    def _parts(self, batch: list[Tensor]) -> list[slice]:
+        size = self.batch_size if batch[0].is_cuda else PART_SIZE
+        return [slice(start, start + size) for start in range(0, len(batch[0]), size)]
+
+    def _loss(self, flow: CrossScaleFlow, batch: list[Tensor], noise: Sequence[Tensor] = ()) -> Tensor:
+        device = batch[0].device
+        # Where bfloat16 is slower than float32 there is nothing to gain: features and weights are in float32.
+        is_slow = self.precision == "bfloat16" and not has_fast_bfloat16(device)
+        with autocast(device, "float32" if is_slow else self.precision):
+            # Whitened here and not once for all: half a percent of a step, and no second copy of all features.
+            whitened, _ = flow.whiten(batch)
+            if noise:
+                whitened = [m + n for m, n in zip(whitened, noise, strict=True)]
+            return CSFlowLoss()(*flow.couple(whitened))
 
     def _draw_noise(self, batch: list[Tensor], generator: torch.Generator) -> list[Tensor]:
         if not self.noise:
@@ -203,25 +288,3 @@ class FlowTrainer:
             f"Training diverged: loss {loss:.6g}, gradient norm {norm:.6g} in epoch {epoch}. "
             f"Lower learning_rate={self.learning_rate!r} or max_grad_norm={self.max_grad_norm!r}."
         )
-
-    def _loss(self, flow: CrossScaleFlow, batch: list[Tensor], noise: Sequence[Tensor] = ()) -> Tensor:
-        device = batch[0].device
-        # Where bfloat16 is slower than float32 there is nothing to gain by it: features and weights are in float32.
-        is_slow = self.precision == "bfloat16" and not has_fast_bfloat16(device)
-        with autocast(device, "float32" if is_slow else self.precision):
-            # Whitened here and not once for all: half a percent of a step, and no second copy of all features.
-            whitened, _ = flow.whiten(batch)
-            if noise:
-                whitened = [m + n for m, n in zip(whitened, noise, strict=True)]
-            return CSFlowLoss()(*flow.couple(whitened))
-
-    def _train_step(
-        self, flow: CrossScaleFlow, optimizer: torch.optim.Optimizer, batch: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(flow, batch[: flow.n_scales], batch[flow.n_scales :])
-        loss.backward()
-        limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
-        norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), limit)
-        optimizer.step()
-        return loss.detach(), norm

@@ -64,3 +64,11 @@ def blobs():
 def fitted(grey_images):
     """A detector fitted on `grey_images`; tests must not change it."""
     return CSFlowDetector(**TINY).fit(grey_images)
+
+
+@pytest.fixture
+def fitted_copy(fitted):
+    """A detector like `fitted`, whose attributes a test may change; the model is the same object."""
+    detector = CSFlowDetector()
+    vars(detector).update(vars(fitted))
+    return detector

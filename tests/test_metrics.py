@@ -120,19 +120,19 @@ def test_pixel_metric_agrees_with_sklearn(metric, weighted, data):
 
 
 @pytest.mark.parametrize("metric", PIXEL_METRICS)
-@pytest.mark.parametrize("seed", range(20))
-def test_pixel_metric_random_mixed_sizes_agrees_with_sklearn(metric, seed):
-    rng = np.random.RandomState(seed)
-    shapes = [tuple(rng.randint(1, 12, size=2)) for _ in range(rng.randint(2, 6))]
-    masks = [rng.rand(*shape) < rng.rand() for shape in shapes]
-    masks[0][0, 0], masks[1][0, 0] = True, False
-    maps = make_maps(rng, masks, decimals=rng.randint(-1, 2))
-    weights = rng.randint(0, 3, size=len(masks)) if seed % 2 else np.ones(len(masks))
-    weights[:2] = 1, 2
-    y, scores = (np.concatenate([a.ravel() for a in arrays]) for arrays in (masks, maps))
-    of_pixels = np.repeat(weights, [m.size for m in masks])
-    expected = EXPECTED[metric](y, scores, sample_weight=of_pixels)
-    assert metric(masks, maps, sample_weight=weights) == pytest.approx(expected, **EXACT)
+def test_pixel_metric_random_mixed_sizes_agrees_with_sklearn(metric):
+    for seed in range(20):
+        rng = np.random.RandomState(seed)
+        shapes = [tuple(rng.randint(1, 12, size=2)) for _ in range(rng.randint(2, 6))]
+        masks = [rng.rand(*shape) < rng.rand() for shape in shapes]
+        masks[0][0, 0], masks[1][0, 0] = True, False
+        maps = make_maps(rng, masks, decimals=rng.randint(-1, 2))
+        weights = rng.randint(0, 3, size=len(masks)) if seed % 2 else np.ones(len(masks))
+        weights[:2] = 1, 2
+        y, scores = (np.concatenate([a.ravel() for a in arrays]) for arrays in (masks, maps))
+        of_pixels = np.repeat(weights, [m.size for m in masks])
+        expected = EXPECTED[metric](y, scores, sample_weight=of_pixels)
+        assert metric(masks, maps, sample_weight=weights) == pytest.approx(expected, **EXACT)
 
 
 def test_pixel_f1_max_threshold_gives_the_score_and_is_the_highest(data):
@@ -164,15 +164,15 @@ def test_pro_auc_score_agrees_with_a_loop_over_thresholds(weighted, data):
     assert 0 <= areas[0] < areas[1] < areas[2] < areas[3] < areas[4] < 0.95
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_pro_auc_score_random_mixed_sizes_agrees_with_a_loop_over_thresholds(seed):
-    rng = np.random.RandomState(seed)
-    masks = [rng.rand(*rng.randint(2, 9, size=2)) < 0.3 for _ in range(3)]
-    masks[0][:2, 0] = True, False
-    maps = make_maps(rng, masks, decimals=rng.randint(-1, 3))
-    max_fpr = rng.uniform(0.01, 1)
-    expected = slow_area(slow_pro_curve(masks, maps), max_fpr)
-    assert pro_auc_score(masks, maps, max_fpr=max_fpr) == pytest.approx(expected, **EXACT)
+def test_pro_auc_score_random_mixed_sizes_agrees_with_a_loop_over_thresholds():
+    for seed in range(20):
+        rng = np.random.RandomState(seed)
+        masks = [rng.rand(*rng.randint(2, 9, size=2)) < 0.3 for _ in range(3)]
+        masks[0][:2, 0] = True, False
+        maps = make_maps(rng, masks, decimals=rng.randint(-1, 3))
+        max_fpr = rng.uniform(0.01, 1)
+        expected = slow_area(slow_pro_curve(masks, maps), max_fpr)
+        assert pro_auc_score(masks, maps, max_fpr=max_fpr) == pytest.approx(expected, **EXACT)
 
 
 def test_pro_auc_score_default_max_fpr_is_three_tenths(data):
@@ -289,13 +289,13 @@ def test_metric_type_of_masks_changes_nothing(metric, data):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.int8, np.uint8, bool])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("n_bins", [None, 2**16])
-def test_metric_type_of_maps_values_are_compared_as_they_are(metric, dtype, n_bins, data):
+def test_metric_type_of_maps_values_are_compared_as_they_are(dtype, data):
     masks, maps = data
     typed = np.clip(maps, 0, 100).astype(dtype)
-    expected = metric(masks, typed.astype(np.longdouble))
-    assert metric(masks, typed, n_bins=n_bins) == pytest.approx(expected, **EXACT)
+    for metric in METRICS:
+        expected = pytest.approx(metric(masks, typed.astype(np.longdouble)), **EXACT)
+        assert metric(masks, typed) == expected
+        assert metric(masks, typed, n_bins=2**16) == expected
 
 
 def test_metric_integers_beyond_floats_stay_apart():
@@ -335,28 +335,28 @@ def test_metric_layouts_change_nothing_and_inputs_stay(metric, n_bins, data):
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
-@pytest.mark.parametrize("n_bins", [None, 32])
-@pytest.mark.parametrize("metric", METRICS)
-def test_metric_memmaps_change_nothing(metric, n_bins, mode, data, tmp_path):
+def test_metric_memmaps_change_nothing(mode, data, tmp_path):
     masks, maps = data
     np.save(tmp_path / "masks.npy", masks)
     np.save(tmp_path / "maps.npy", maps)
     of_file = [np.load(tmp_path / f"{name}.npy", mmap_mode=mode) for name in ("masks", "maps")]
-    if mode == "c":  # what was written stays, though it's in no file
+    if mode == "c":  # changes that are in memory only must survive
         maps = maps.copy()
         maps[0, 0] = of_file[1][0, 0] = 7
-    expected = metric(masks, maps, n_bins=n_bins)
-    for _ in range(2):
-        assert metric(*of_file, n_bins=n_bins) == expected
-        assert metric(list(of_file[0]), list(of_file[1]), n_bins=n_bins) == expected
+    for metric in METRICS:
+        for n_bins in (None, 32):
+            expected = metric(masks, maps, n_bins=n_bins)
+            assert metric(*of_file, n_bins=n_bins) == expected
+            assert metric(list(of_file[0]), list(of_file[1]), n_bins=n_bins) == expected
     np.testing.assert_array_equal(of_file[1], maps)
 
 
-def test_metric_no_global_random_state_is_touched(data):
-    np.random.seed(3)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+def test_metric_global_random_state_is_not_used(data):
+    before = np.random.get_state()  # noqa: NPY002
     pixel_roc_auc_score(*data, n_bins=4)
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    after = np.random.get_state()  # noqa: NPY002
+    np.testing.assert_array_equal(after[1], before[1])
+    assert after[2:] == before[2:]
 
 
 # Bins
@@ -373,17 +373,17 @@ DISTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_binned_metric_agrees_with_exact(name, dtype, many):
+def test_binned_metric_agrees_with_exact(name, many):
     masks, noise = many
-    maps = DISTRIBUTIONS[name](noise, np.random.RandomState(0)).astype(dtype)
-    for metric in METRICS:
-        expected = metric(masks, maps)
-        assert metric(masks, maps, n_bins=2**12) == pytest.approx(expected, abs=1e-3)
-        assert metric(masks, maps, n_bins=2**16) == pytest.approx(expected, abs=1e-4)
-    expected = pro_auc_score(masks, maps, max_fpr=0.02)
-    assert pro_auc_score(masks, maps, max_fpr=0.02, n_bins=2**16) == pytest.approx(expected, abs=1e-3)
+    values = DISTRIBUTIONS[name](noise, np.random.RandomState(0))
+    for maps in (values.astype(np.float64), values.astype(np.float32)):
+        for metric in METRICS:
+            expected = metric(masks, maps)
+            assert metric(masks, maps, n_bins=2**12) == pytest.approx(expected, abs=1e-3)
+            assert metric(masks, maps, n_bins=2**16) == pytest.approx(expected, abs=1e-4)
+        expected = pro_auc_score(masks, maps, max_fpr=0.02)
+        assert pro_auc_score(masks, maps, max_fpr=0.02, n_bins=2**16) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -463,7 +463,6 @@ def peak_megabytes():
 # What is refused
 
 
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("masks", "maps", "message"),
     [
@@ -492,40 +491,40 @@ def peak_megabytes():
         (np.full((1, 2, 2), np.nan), np.zeros((1, 2, 2)), r"masks\[0\] does"),
     ],
 )
-def test_metric_faulty_images_raise(metric, masks, maps, message):
-    with pytest.raises(ValueError, match=message):
-        metric(masks, maps)
+def test_metric_faulty_images_raise(masks, maps, message):
+    for metric in METRICS:
+        with pytest.raises(ValueError, match=message):
+            metric(masks, maps)
 
 
 @pytest.mark.parametrize("n_bins", [None, 16])
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("defective", [True, False])
-def test_metric_map_not_finite_raises_with_its_place(metric, value, defective, n_bins):
-    masks, maps = np.zeros((3, 4, 5), dtype=bool), np.zeros((3, 4, 5), dtype=np.float32)
-    masks[1, :2] = defective
-    maps[1, 1, 2] = value
-    with pytest.raises(ValueError, match=re.escape(f"maps[1] holds {value} at row 1, column 2")):
-        metric(masks, maps, n_bins=n_bins)
+def test_metric_map_not_finite_raises_with_its_position(metric, n_bins):
+    for value in (np.nan, np.inf, -np.inf):
+        for defective in (True, False):
+            masks, maps = np.zeros((3, 4, 5), dtype=bool), np.zeros((3, 4, 5), dtype=np.float32)
+            masks[1, :2] = defective
+            maps[1, 1, 2] = value
+            with pytest.raises(ValueError, match=re.escape(f"maps[1] holds {value} at row 1, column 2")):
+                metric(masks, maps, n_bins=n_bins)
 
 
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("masks", "maps", "message"),
     [
         ("mask", np.zeros((1, 2, 2)), "masks must be an array .* got str"),
         (np.zeros((1, 2, 2)), None, "maps must be an array .* got NoneType"),
-        (np.zeros((1, 2, 2)), (m for m in np.zeros((1, 2, 2))), "got generator"),
+        (np.zeros((1, 2, 2)), iter(np.zeros((1, 2, 2))), "got iterator"),
         (np.full((1, 2, 2), "x"), np.zeros((1, 2, 2)), r"masks\[0\] has dtype <U1"),
         (np.zeros((1, 2, 2)), np.zeros((1, 2, 2), dtype=complex), r"maps\[0\] has dtype complex128"),
     ],
 )
-def test_metric_other_types_raise(metric, masks, maps, message):
-    with pytest.raises(TypeError, match=message):
-        metric(masks, maps)
+def test_metric_other_types_raise(masks, maps, message):
+    for metric in METRICS:
+        with pytest.raises(TypeError, match=message):
+            metric(masks, maps)
 
 
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
@@ -537,22 +536,23 @@ def test_metric_other_types_raise(metric, masks, maps, message):
         ([1, 1, 1, 1, np.inf, 1, 1, 1], r"sample_weight\[4\] is inf"),
     ],
 )
-def test_metric_faulty_weights_raise(metric, weights, message, data):
-    with pytest.raises(ValueError, match=message):
-        metric(*data, sample_weight=weights)
+def test_metric_faulty_weights_raise(weights, message):
+    for metric in METRICS:
+        with pytest.raises(ValueError, match=message):
+            metric(np.zeros((8, 1, 1)), np.zeros((8, 1, 1)), sample_weight=weights)
 
 
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("n_bins", [1, 0, -4, 100.5, "auto"])
-def test_metric_faulty_n_bins_raises(metric, n_bins, data):
-    with pytest.raises(ValueError, match=f"'n_bins' parameter of {metric.__name__}.*Got {n_bins!r}"):
-        metric(*data, n_bins=n_bins)
+def test_metric_faulty_n_bins_raises(n_bins):
+    for metric in METRICS:
+        with pytest.raises(ValueError, match=f"'n_bins' parameter of {metric.__name__}.*Got {n_bins!r}"):
+            metric([[[0, 1]]], [[[0, 1]]], n_bins=n_bins)
 
 
 @pytest.mark.parametrize("max_fpr", [0, 0.0, -0.1, 1.01, 30, np.nan, None, "0.3"])
-def test_pro_auc_score_faulty_max_fpr_raises(max_fpr, data):
+def test_pro_auc_score_faulty_max_fpr_raises(max_fpr):
     with pytest.raises(ValueError, match=f"'max_fpr' parameter of pro_auc_score.*Got {max_fpr!r}"):
-        pro_auc_score(*data, max_fpr=max_fpr)
+        pro_auc_score([[[0, 1]]], [[[0, 1]]], max_fpr=max_fpr)
 
 
 # Where a metric isn't defined
@@ -595,27 +595,31 @@ def image_scores(seed, decimals):
     return defect, np.round(rng.normal(size=40) + defect, decimals), rng.rand(40)
 
 
-@pytest.mark.parametrize("labels", ["+1/-1", "0/1", "bool", "float", "series", "column"])
 @pytest.mark.parametrize("decimals", [0, 8])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_f1_max_agrees_with_sklearn(labels, decimals, weighted):
+def test_f1_max_agrees_with_sklearn(decimals, weighted):
     for seed in range(10):
         defect, scores, weights = image_scores(seed, decimals)
         weights[5] = 0
-        y = {
-            "+1/-1": np.where(defect, -1, 1),
-            "0/1": defect.astype(np.uint8),
-            "bool": defect.tolist(),
-            "float": np.where(defect, -1.0, 1.0),
-            "series": pd.Series(np.where(defect, -1, 1), index=np.arange(40)[::-1]),
-            "column": defect[:, np.newaxis].astype(object),
-        }[labels]
         weights = weights if weighted else None
         expected, n_called = sklearn_f1_max(defect, scores, sample_weight=weights)
-        f1, threshold = f1_max(y, scores, sample_weight=weights, return_threshold=True)
+        f1, threshold = f1_max(defect, scores, sample_weight=weights, return_threshold=True)
         assert f1 == pytest.approx(expected, **EXACT)
         assert np.sum(scores > threshold) == np.sum(scores >= threshold) == n_called
-        assert f1_max(y, scores, sample_weight=weights) == f1
+        assert f1_max(defect, scores, sample_weight=weights) == f1
+
+
+def test_f1_max_reads_all_labels():
+    defect, scores, _ = image_scores(0, 8)
+    expected = f1_max(defect, scores, return_threshold=True)
+    for y in (
+        np.where(defect, -1, 1),
+        defect.astype(np.uint8),
+        np.where(defect, "crack", "good"),
+        pd.Series(np.where(defect, -1.0, 1.0), index=np.arange(40)[::-1]),
+        defect[:, np.newaxis].astype(object),
+    ):
+        assert f1_max(y, scores, return_threshold=True) == expected
 
 
 def test_f1_max_inputs_stay():
@@ -633,34 +637,36 @@ def test_f1_max_threshold_is_a_float_between_scores(dtype, expected):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("n_bins", [None, 16])
-@pytest.mark.parametrize(
-    "values", ["neighbours", "odd neighbours", "largest", "smallest", "nothing below", "one value"]
-)
-def test_pixel_f1_max_threshold_tells_any_two_values_apart(values, n_bins, dtype):
+def test_f1_max_threshold_tells_any_two_values_apart(dtype):
     one, huge, tiny = dtype(1), np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
-    normal, defective = {
-        "neighbours": (one, above := np.nextafter(one, dtype(2))),
-        "odd neighbours": (above, np.nextafter(above, dtype(2))),  # their middle is rounded up
-        "largest": (-huge, huge),
-        "smallest": (tiny, 2 * tiny),
-        "nothing below": (one, one / 2),
-        "one value": (one, one),
-    }[values]
-    maps = np.array([[[normal, defective]]], dtype=dtype)
-    f1, threshold = pixel_f1_max([[[0, 1]]], maps, n_bins=n_bins, return_threshold=True)
-    assert f1 == (1 if defective > normal else pytest.approx(2 / 3))
-    assert (maps > threshold).tolist() == [[[defective <= normal, True]]]
+    above = np.nextafter(one, dtype(2))
+    for normal, defective in (
+        (one, above),
+        (above, np.nextafter(above, dtype(2))),  # their middle is rounded up
+        (-huge, huge),
+        (tiny, 2 * tiny),
+        (one, one / 2),  # no value is below the threshold
+        (one, one),
+    ):
+        values = np.array([normal, defective])
+        assert values.dtype == dtype
+        for f1, threshold in (
+            pixel_f1_max([[[0, 1]]], values[None, None], return_threshold=True),
+            pixel_f1_max([[[0, 1]]], values[None, None], n_bins=16, return_threshold=True),
+            f1_max([0, 1], values, return_threshold=True),
+        ):
+            assert f1 == (1 if defective > normal else pytest.approx(2 / 3))
+            assert (values > threshold).tolist() == [defective <= normal, True]
 
 
 @pytest.mark.parametrize("n_bins", [None, 16])
-@pytest.mark.parametrize("below", [1, 10, 200])
-@pytest.mark.parametrize("defective", [2**60 + 300, 2**63 - 1, 255])
-def test_pixel_f1_max_threshold_tells_integers_apart(defective, below, n_bins):
-    maps = np.array([[[defective - below, defective]]])
-    f1, threshold = pixel_f1_max([[[0, 1]]], maps, n_bins=n_bins, return_threshold=True)
-    assert f1 == 1
-    assert (maps > threshold).tolist() == [[[False, True]]]
+def test_pixel_f1_max_threshold_tells_integers_apart(n_bins):
+    for defective in (2**60 + 300, 2**63 - 1, 255):
+        for difference in (1, 10, 200):
+            maps = np.array([[[defective - difference, defective]]])
+            f1, threshold = pixel_f1_max([[[0, 1]]], maps, n_bins=n_bins, return_threshold=True)
+            assert f1 == 1
+            assert (maps > threshold).tolist() == [[[False, True]]]
 
 
 @pytest.mark.parametrize("n_bins", [None, 2**12])
@@ -681,7 +687,7 @@ def test_f1_max_threshold_of_small_unsigned_integers():
     assert f1_max([0, 1, 0], scores, return_threshold=True) == (1.0, 254.5)
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1.0, 1e200, 1e300])
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
 def test_metric_scale_of_weights_changes_nothing(scale, data):
     weights = np.arange(1.0, 9.0)
     for metric in METRICS:
@@ -767,10 +773,8 @@ def test_pro_score_no_region_warns_and_is_nan(weights):
         ([1, 1, 1], "y_true is ambiguous: all of its 3 labels are 1"),
         ([0, 1, 2], "got 0, 1, 2"),
         ([-1, 0, 1], "got -1, 0, 1"),
-        (["good", "bad", "good"], "got 'good', 'bad'"),
+        (["ok", "bad", "ok"], "got 'ok', 'bad'"),
         ([0, np.nan, 1], "y_true lacks a label: it is nan at row 1"),
-        (np.array([0, 1, None]), "lacks a label: it is None at row 2"),
-        (pd.Series([0, 1, pd.NA], dtype="Int64"), "lacks a label: .* at row 2"),
         ([0, 1], r"y_score must have shape \(2,\).*got shape \(3,\)"),
     ],
 )
@@ -779,10 +783,9 @@ def test_f1_max_faulty_labels_raise(y, message):
         f1_max(y, [0.1, 0.2, 0.3])
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_f1_max_score_not_finite_raises_with_its_row(value):
-    with pytest.raises(ValueError, match=f"y_score must be finite, but is {value} at row 1"):
-        f1_max([0, 1], [0, value])
+def test_f1_max_score_not_finite_raises_with_its_row():
+    with pytest.raises(ValueError, match="y_score must be finite, but is nan at row 1"):
+        f1_max([0, 1], [0, np.nan])
 
 
 def test_f1_max_scores_of_other_types_raise():

@@ -1,7 +1,4 @@
-"""anomalib's pixel metrics as an oracle.
-
-Its sums and areas are float32, so agreement ends at 1e-6 and gets worse with the number of pixels.
-"""
+"""Comparison with anomalib's pixel metrics, whose float32 sums limit the agreement to about 1e-6."""
 
 import numpy as np
 import pytest
@@ -20,12 +17,12 @@ auroc = pytest.importorskip("anomalib.metrics.auroc")
 aupr = pytest.importorskip("anomalib.metrics.aupr")
 f1_score = pytest.importorskip("anomalib.metrics.f1_score")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # anomalib and its dependencies warn of their own
+pytestmark = pytest.mark.filterwarnings("ignore")  # of anomalib and its dependencies
 
 
 @pytest.fixture(params=[None, 1], ids=["distinct", "ties"])
 def data(request):
-    """Six masks and maps of 32 x 32 pixels; maps within [0, 1], as others go through a sigmoid there."""
+    """Six masks and maps of 32 x 32 pixels, with values from 0 to 1, which anomalib takes without a sigmoid."""
     rng = np.random.RandomState(0)
     masks = np.zeros((6, 32, 32), dtype=bool)
     for mask in masks[:5]:
@@ -64,8 +61,8 @@ def test_pixel_average_precision_score_agrees(data):
     assert pixel_average_precision_score(*data) == pytest.approx(anomalib(aupr._AUPR(), *data), abs=1e-6)
 
 
-def test_pixel_roc_auc_score_maps_beyond_one_need_no_sigmoid(data):
-    # There, maps beyond [0, 1] go through a float32 sigmoid, in which high values tie.
+def test_pixel_roc_auc_score_needs_no_sigmoid_for_values_above_one(data):
+    # anomalib puts them through a float32 sigmoid, in which high values become equal.
     masks, maps = data
     beyond = maps * 100
     assert pixel_roc_auc_score(masks, beyond) == pytest.approx(pixel_roc_auc_score(masks, maps), abs=1e-12)

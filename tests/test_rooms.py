@@ -1,4 +1,4 @@
-"""One direction only: a room imports from rooms below it, never from above."""
+"""One direction only: a room imports from rooms below it, and only what they show."""
 
 import ast
 from pathlib import Path
@@ -10,114 +10,133 @@ import skcsflow
 ROOT = Path(skcsflow.__file__).parent
 BELOW = {  # what each room may import of the package
     "_detector": {
-        "_validation",
-        "_images",
+        "_checks",
+        "_compute",
         "_features",
-        "_cache",
-        "_storage",
+        "_images",
+        "_labels",
+        "_regions",
+        "_scoring",
         "_training",
-        "_persistence",
-        "_batches",
-        "_openvino",
-        "_maps",
-        "_calibrated",
+        "_version",
+        "calibration",
         "nn",
-        "_device",
     },
-    "_maps": {"_batches", "_device", "_features", "_images", "_regions", "nn"},
-    "_regions": set(),
-    "_calibrated": {"_cache", "_labels", "_maps", "_validation", "calibration"},
-    "calibration": {"_labels"},
-    "metrics": {"_labels"},
-    "plotting": {"_labels", "datasets"},
-    "datasets": set(),
-    "_labels": set(),
-    "_validation": {"_training", "nn", "_device"},
+    "_scoring": {"_compute", "_features", "nn"},
+    "_training": {"_compute", "_features", "nn"},
+    "_features": {"_compute", "_version"},
+    "_compute": {"_images", "nn"},
     "_images": set(),
-    "_features": {"_batches", "_cache", "_openvino", "_packed", "_storage", "nn", "_device"},
-    "_cache": set(),
-    "_storage": set(),
-    "_training": {"_cuda_graph", "_storage", "nn", "_device"},
-    "_cuda_graph": set(),
-    "_persistence": {"nn"},
-    "_batches": {"_weights_cache", "_device"},
-    "_openvino": {"_weights_cache", "nn"},
-    "_packed": {"_weights_cache", "nn"},
-    "_weights_cache": set(),
-    "nn": set(),
-    "_device": set(),
+    "nn": {"_checks"},
+    "calibration": {"_checks", "_labels", "_threshold_curve"},
+    "metrics": {"_checks", "_labels", "_regions", "_threshold_curve"},
+    "plotting": {"_checks", "_images", "_labels", "datasets", "metrics"},
+    "model_selection": {"_labels", "metrics"},
+    "datasets": {"_checks", "_images", "_regions"},
+    "_labels": set(),
+    "_regions": set(),
+    "_checks": set(),
+    "_threshold_curve": set(),
+    "_version": set(),
 }
 FORBIDDEN = {  # packages that a room must do without
     "nn": {"sklearn", "joblib", "PIL", "pandas", "polars", "matplotlib"},
-    "_device": {"sklearn", "joblib", "timm", "PIL"},
-    "_batches": {"sklearn", "timm", "PIL"},
-    "_openvino": {"sklearn", "timm", "PIL"},
-    "_cuda_graph": {"sklearn", "joblib", "timm", "PIL"},
+    "_compute": {"sklearn", "timm", "PIL"},
     "_training": {"sklearn", "joblib", "timm", "PIL"},
-    "_features": {"sklearn", "joblib"},
-    "_cache": {"torch", "timm", "PIL"},
-    "_storage": {"sklearn", "joblib", "timm", "PIL"},
-    "_validation": {"timm", "PIL", "joblib"},
-    "_images": {"sklearn", "timm"},
-    "_persistence": {"sklearn", "PIL"},
-    "_detector": {"timm", "PIL", "joblib"},
-    "_maps": {"timm", "PIL", "joblib"},
+    "_scoring": {"sklearn", "joblib", "timm", "PIL"},
+    "_images": {"sklearn", "timm", "joblib"},
+    "_detector": {"PIL", "joblib"},
     "_regions": {"torch", "timm", "PIL", "joblib"},
-    "_calibrated": {"torch", "timm", "PIL", "joblib"},
+    "_checks": {"torch", "timm", "PIL", "joblib"},
+    "_labels": {"torch", "timm", "PIL", "joblib"},
     "calibration": {"torch", "timm", "PIL", "joblib"},
     "metrics": {"torch", "timm", "PIL", "joblib", "matplotlib"},
     "plotting": {"torch", "timm", "joblib"},
-    "_labels": {"torch", "timm", "PIL", "joblib"},
 }
 
 
 def imports(source, path):
-    """Names of all modules that a source imports, wherever in it."""
+    """Names of all modules that a source imports, wherever in it, each with the names taken from it."""
     package = ["skcsflow", *path.relative_to(ROOT).parent.parts]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, []) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
                 module = ".".join([*package[: len(package) - node.level + 1], module]).rstrip(".")
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            yield module, [alias.name for alias in node.names]
 
 
 def files(room):
     return [ROOT / f"{room}.py"] if (ROOT / f"{room}.py").exists() else sorted((ROOT / room).rglob("*.py"))
 
 
-def rooms_imported(room):
+def imports_of_other_rooms(room):
+    """Of each import from another room: the room, the path below it, and the names taken."""
     for path in files(room):
-        for name in imports(path.read_text(encoding="utf-8"), path):
-            parts = name.split(".")
-            if parts[0] == "skcsflow" and len(parts) > 1 and parts[1] != room:
-                yield parts[1]
+        for module, names in imports(path.read_text(encoding="utf-8"), path):
+            package, *parts = module.split(".")
+            if package == "skcsflow":
+                for place in [[*parts]] if parts else [[name] for name in names]:
+                    if place[0] != room:
+                        yield place[0], place[1:], names
+
+
+def test_every_room_is_on_the_list():
+    found = {p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert found - {"__init__"} == set(BELOW)
 
 
 @pytest.mark.parametrize("room", BELOW)
 def test_room_imports_from_below_alone(room):
     assert files(room)
-    assert set(rooms_imported(room)) <= BELOW[room]
+    assert {other for other, _, _ in imports_of_other_rooms(room)} <= BELOW[room]
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_room_takes_only_what_other_rooms_show(room):
+    for other, inside, names in imports_of_other_rooms(room):
+        assert not inside, f"{room} reaches into {other}.{'.'.join(inside)}"
+        assert not [name for name in names if name.startswith("_") and name != "__version__"], (room, names)
+
+
+def test_rooms_have_no_circle():
+    above = dict(BELOW)
+    while above:
+        ground = {room for room, below in above.items() if not below & above.keys()}
+        assert ground, f"these import each other: {sorted(above)}"
+        above = {room: below for room, below in above.items() if room not in ground}
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_room_does_without_packages_of_others(room):
-    packages = {name.split(".")[0] for path in files(room) for name in imports(path.read_text("utf-8"), path)}
+    packages = {
+        name.split(".")[0] for path in files(room) for name, _ in imports(path.read_text("utf-8"), path)
+    }
     assert not packages & FORBIDDEN[room]
 
 
-def test_rooms_that_stand_beside_are_imported_by_none():
-    beside = {p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
-    beside -= {*BELOW, "__init__"}
-    assert "model_selection" in beside
-    for room in BELOW:
-        assert not set(rooms_imported(room)) & beside
+def test_image_files_are_opened_in_one_room():
+    for path in ROOT.rglob("*.py"):
+        if "_images" not in path.parts:
+            assert "Image.open" not in path.read_text(encoding="utf-8").replace(">>> ", ""), path
+
+
+def test_public_classes_say_where_users_import_them_from():
+    packages = [skcsflow]
+    packages += [
+        __import__(f"skcsflow.{name}", fromlist=["x"])
+        for name in ("nn", "calibration", "metrics", "model_selection", "datasets", "plotting")
+    ]
+    for package in packages:
+        for name in package.__all__:
+            value = getattr(package, name)
+            if isinstance(value, type):
+                assert value.__module__ == package.__name__, name
 
 
 def test_imports_are_found_in_every_form():
     source = "import skcsflow.a\nfrom skcsflow import b\nfrom . import c\ndef f():\n    from .d.e import g\n"
-    found = set(imports(source, ROOT / "x.py"))
-    assert {"skcsflow.a", "skcsflow.b", "skcsflow.c", "skcsflow.d.e"} <= found
+    found = list(imports(source, ROOT / "x.py"))
+    assert found == [("skcsflow.a", []), ("skcsflow", ["b"]), ("skcsflow", ["c"]), ("skcsflow.d.e", ["g"])]

@@ -1,4 +1,4 @@
-"""The trainer alone: steps, clipping, schedules, history, divergence."""
+"""The trainer alone: steps, parts, clipping, schedules, history, divergence."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from skcsflow._device import has_fast_bfloat16
-from skcsflow._storage import gather_features
+from skcsflow._compute._device import has_fast_bfloat16
+from skcsflow._features._storage import gather_features
 from skcsflow._training import LR_SCHEDULES, FlowTrainer
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
 
@@ -55,7 +55,7 @@ def test_train_lowers_the_loss_and_ends_in_eval_mode(lr_schedule):
     assert all(p.grad is None for p in flow.parameters())
 
 
-def test_train_first_loss_is_that_of_the_flow_as_given():
+def test_train_of_one_step_has_the_loss_of_the_flow_as_given():
     # One step only: its loss is taken before it.
     trainer, _ = train(n_epochs=1, batch_size=16)
     expected = CSFlowLoss()(*make_flow()(make_features()))
@@ -68,7 +68,7 @@ def test_train_epoch_loss_weighs_every_image_alike():
     assert trainer.history["loss"][0] == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_train_one_step_is_adams():
+def test_train_of_one_step_is_a_step_of_adam():
     _, flow = train(n_epochs=1, batch_size=16, weight_decay=0.1, max_grad_norm=None)
     expected = make_flow()
     optimizer = torch.optim.Adam(expected.parameters(), lr=1e-2, eps=1e-4, weight_decay=0.1)
@@ -79,8 +79,44 @@ def test_train_one_step_is_adams():
     assert not torch.equal(weights(flow), weights(make_flow()))
 
 
+@pytest.mark.parametrize("n", [7, 8, 21])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_train_step_in_parts_has_the_gradient_of_the_whole_batch(n, noise):
+    trainer = FlowTrainer(**{**PARAMS, "precision": "float64", "max_grad_norm": None}, noise=noise)
+    features = [f.double() for f in make_features(n)]
+    flow = make_flow(whiten=True).double()
+    flow.initialize_whitening([features])
+    with torch.no_grad():
+        for name, parameter in flow.named_parameters():
+            if name.endswith("gamma"):
+                parameter.fill_(0.7)
+    drawn = trainer._draw_noise(features, torch.Generator().manual_seed(0))
+    whitened, _ = flow.whiten(features)
+    if noise:
+        whitened = [w + d for w, d in zip(whitened, drawn, strict=True)]
+    whole = CSFlowLoss()(*flow.couple(whitened))
+    parameters = list(flow.parameters())
+    expected = torch.autograd.grad(whole, parameters)
+    optimizer = torch.optim.SGD(parameters, lr=0.0)
+    loss, norm = trainer._train_step(flow, optimizer, features, drawn, map)
+    torch.testing.assert_close(loss, whole.detach(), rtol=1e-12, atol=0)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(norm, torch.cat([g.flatten() for g in expected]).norm(), rtol=1e-9, atol=0)
+
+
+def test_train_on_any_number_of_threads_gives_the_same_bits():
+    before = torch.get_num_threads()
+    results = [train(make_features(37), batch_size=20, noise=0.5, n_threads=n) for n in (1, 2, 5)]
+    assert torch.get_num_threads() == before
+    for trainer, flow in results[1:]:
+        assert torch.equal(weights(flow), weights(results[0][1]))
+        for name in ("loss", "grad_norm"):
+            assert trainer.history[name] == results[0][0].history[name]
+
+
 @pytest.mark.parametrize("limit", [1e-3, 1e-5])
-def test_train_gradients_are_cut_down_to_max_grad_norm(limit, monkeypatch):
+def test_train_with_max_grad_norm_cuts_gradients_down_to_it(limit, monkeypatch):
     norms = []
     step = torch.optim.Adam.step
 
@@ -98,13 +134,13 @@ def test_train_gradients_are_cut_down_to_max_grad_norm(limit, monkeypatch):
     assert min(norms) > 10 * limit
 
 
-def test_train_grad_norm_in_history_is_that_before_clipping():
+def test_train_history_has_the_grad_norm_before_clipping():
     limited, _ = train(max_grad_norm=1e-4, n_epochs=1, batch_size=16)
     free, _ = train(max_grad_norm=None, n_epochs=1, batch_size=16)
     assert limited.history["grad_norm"] == free.history["grad_norm"]
 
 
-def test_train_constant_rate_is_constant_and_one_cycle_rises_and_falls():
+def test_train_rate_is_constant_or_rises_and_falls_in_one_cycle():
     trainer, _ = train(n_epochs=10)
     assert trainer.history["learning_rate"] == [1e-2] * 10
     trainer, _ = train(n_epochs=10, lr_schedule="one_cycle")
@@ -119,13 +155,13 @@ def test_train_constant_rate_is_constant_and_one_cycle_rises_and_falls():
 
 @pytest.mark.parametrize("n_epochs", [1, 2])
 @pytest.mark.parametrize("lr_schedule", LR_SCHEDULES)
-def test_train_few_steps_move_the_weights(lr_schedule, n_epochs):
+def test_train_of_few_steps_moves_the_weights(lr_schedule, n_epochs):
     _, flow = train(n_epochs=n_epochs, batch_size=16, lr_schedule=lr_schedule)
     assert (weights(flow) - weights(make_flow())).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_train_batch_larger_than_the_images_works(n):
+def test_train_with_batches_larger_than_the_images_works(n):
     trainer, _ = train(make_features(n), batch_size=100)
     assert np.isfinite(trainer.history["loss"]).all()
 
@@ -147,7 +183,7 @@ def test_train_seed_decides_the_order_and_global_state_does_not():
     assert not torch.equal(weights(train(seed=6)[1]), first)
 
 
-def test_train_features_and_their_whitening_are_left_alone():
+def test_train_leaves_features_and_whitening_alone():
     features = make_features()
     flow = make_flow(whiten=True)
     flow.initialize_whitening([features])
@@ -167,19 +203,18 @@ def test_train_whitens_features_first():
     assert trainer.history["loss"] == pytest.approx(expected.history["loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [4, 16])
-def test_train_on_mapped_files_gives_the_same_bits(tmp_path, batch_size):
+def test_train_on_mapped_files_gives_the_same_bits(tmp_path):
     features = [f.contiguous(memory_format=torch.channels_last) for f in make_features(70)]
-    in_memory, expected = train(features, batch_size=batch_size)
+    in_memory, expected = train(features, batch_size=20, n_epochs=2)
     items = zip(*features, strict=True)
-    with gather_features(items, 70, torch.device("cpu"), tmp_path) as mapped:
-        from_files, flow = train(mapped, batch_size=batch_size)
+    with gather_features(items, 70, CPU, tmp_path) as mapped:
+        from_files, flow = train(mapped, batch_size=20, n_epochs=2)
     assert torch.equal(weights(flow), weights(expected))
     assert from_files.history["loss"] == in_memory.history["loss"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_train_loss_that_is_not_finite_raises(value):
+def test_train_with_a_loss_that_is_not_finite_raises(value):
     features = make_features()
     features[1][3, 2] = value
     with pytest.raises(
@@ -189,12 +224,12 @@ def test_train_loss_that_is_not_finite_raises(value):
 
 
 @pytest.mark.parametrize("learning_rate", [1e3, 1e8])
-def test_train_rate_too_high_raises(learning_rate):
+def test_train_with_too_high_a_rate_raises(learning_rate):
     with pytest.raises(ValueError, match=r"Training diverged: .*learning_rate=.*max_grad_norm=None"):
         train(learning_rate=learning_rate, max_grad_norm=None, n_epochs=10)
 
 
-def test_train_finite_loss_that_rose_by_much_raises():
+def test_train_with_a_finite_loss_that_rose_by_much_raises():
     # Whether the gradient overflows first or the last loss tells depends on the processor's last digits.
     with pytest.raises(ValueError, match=r"Training diverged: loss \d"):
         train(learning_rate=2.0, max_grad_norm=None)
@@ -213,15 +248,15 @@ def test_train_that_blew_up_in_its_only_step_raises():
 
 
 @pytest.mark.parametrize("n", [63, 65, 200])
-def test_train_probe_is_loss_of_evenly_spread_images(n):
+def test_train_probe_is_the_loss_of_evenly_spread_images(n):
     features = make_features(n)
     every = -(-n // 64)
     expected = CSFlowLoss()(*make_flow()([f[::every] for f in features]))
-    loss = FlowTrainer(**PARAMS)._probe(make_flow(), features)
+    loss = FlowTrainer(**PARAMS)._probe(make_flow(), features, map)
     assert loss == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_train_images_of_very_different_loss_do_not_pass_for_divergence():
+def test_train_on_images_of_very_different_loss_does_not_raise():
     # The mean of an epoch is far above the loss of its first step, and nothing blew up.
     order = torch.randperm(10, generator=torch.Generator().manual_seed(PARAMS["seed"]))
     features = make_features()
@@ -231,14 +266,14 @@ def test_train_images_of_very_different_loss_do_not_pass_for_divergence():
     assert trainer.history["loss"][0] > 10
 
 
-def test_train_bfloat16_is_near_float32():
-    expected, _ = train(n_epochs=20)
-    trainer, flow = train(n_epochs=20, precision="bfloat16")
+def test_train_in_bfloat16_is_near_float32():
+    expected, _ = train(n_epochs=6, batch_size=16)
+    trainer, flow = train(n_epochs=6, batch_size=16, precision="bfloat16")
     assert trainer.history["loss"] == pytest.approx(expected.history["loss"], abs=0.02)
     assert all(p.dtype == torch.float32 for p in flow.parameters())
 
 
-def test_train_bfloat16_is_float32_where_the_processor_is_slower_in_it(monkeypatch):
+def test_train_in_bfloat16_is_float32_where_that_is_faster(monkeypatch):
     expected = weights(train()[1])
     assert torch.equal(weights(train(precision="bfloat16")[1]), expected) != has_fast_bfloat16(CPU)
     monkeypatch.setattr("skcsflow._training.has_fast_bfloat16", lambda device: False)
@@ -252,7 +287,7 @@ def test_train_verbose_shows_epochs_and_loss(capfd):
     assert "3/3" in capfd.readouterr().err
 
 
-def test_train_same_seed_draws_the_same_noise():
+def test_train_with_noise_repeats_bits_and_differs_from_without():
     first, second = (weights(train(noise=0.5)[1]) for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, weights(train()[1]))
@@ -278,10 +313,10 @@ def test_noise_is_added_after_whitening():
     torch.testing.assert_close(trainer._loss(flow, features, noise), expected)
 
 
-def test_train_noise_keeps_a_flow_from_sharpening_around_few_images():
+def test_train_with_noise_sharpens_less_around_few_images():
     features = make_features(n=8)
     log_dets = []
     for noise in (0.0, 0.5):
-        _, flow = train(features, noise=noise, n_epochs=40)
+        _, flow = train(features, noise=noise, n_epochs=40, batch_size=8)
         log_dets.append(flow(features)[1].mean().item())
     assert log_dets[1] < log_dets[0]

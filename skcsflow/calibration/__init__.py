@@ -1,4 +1,4 @@
-"""Thresholds for scores: with a promised rate of false alarms, or the best one by labels."""
+"""Thresholds for scores, with a guaranteed false-positive rate or chosen by labels; conformal p-values."""
 
 from skcsflow.calibration._thresholds import conformal_p_values, conformal_threshold, optimal_threshold
 

@@ -1,44 +1,50 @@
-"""Thresholds and p-values from scores. Scores are higher for what is more normal, as in scikit-learn."""
+"""Thresholds and p-values from scores. Scores are higher for more normal images, as in scikit-learn."""
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skcsflow._checks import check_finite_scores
 from skcsflow._labels import is_defect
+from skcsflow._threshold_curve import threshold_curve
 
-__all__ = ["check_rate", "conformal_p_values", "conformal_threshold", "optimal_threshold"]
+__all__ = ["conformal_p_values", "conformal_threshold", "optimal_threshold"]
 
-CRITERIA = ("f1", "youden")
+_CRITERIA = ("f1", "youden")
 
 
 def conformal_threshold(scores: ArrayLike, fpr: float) -> float:
-    """Choose the threshold that calls at most a share `fpr` of new normal images anomalous.
+    """Choose a threshold with a guaranteed false-positive rate (split conformal prediction).
 
-    It is the k-th lowest of n scores, with ``k = floor(fpr * (n + 1))``: a new normal
-    image is as likely as any of the n to be among the k lowest of the n + 1.
+    It is the k-th lowest of n scores, with ``k = floor(fpr * (n + 1))``: the score of a new normal
+    image is equally likely to take each rank among the n + 1 scores.
 
     Parameters
     ----------
     scores : array-like of shape (n,)
-        Scores of normal images that were not trained on; higher is more normal.
+        Scores of held-out normal images; higher is more normal.
     fpr : float
-        The wanted false-positive rate, above 0 and below 1.
+        The false-positive rate, above 0 and below 1.
 
     Returns
     -------
     float
-        The threshold: a score below it is anomalous. Over all draws of n + 1 images that
-        come in random order, a normal image scores below it with a probability of at
-        most `fpr`, whatever the scores' distribution, and of at least
-        ``fpr - 1 / (n + 1)`` where no two scores are equal.
+        The threshold: an image is called anomalous if its score is below it. If the n + 1
+        images are exchangeable, this happens to a new normal image with a probability of at
+        most `fpr`, whatever the distribution of the scores, and of at least
+        ``fpr - 1 / (n + 1)`` if no two scores are equal. The probability is over all draws of
+        the n + 1 images.
 
     Raises
     ------
+    TypeError
+        If the scores aren't real numbers.
     ValueError
-        Where `fpr` is out of range, a score is not finite, or n is less than
-        ``1 / fpr - 1``, from which no rate so low can be promised.
+        If `fpr` is out of range, a score isn't finite, or there are fewer than ``1 / fpr - 1``
+        scores, which can't guarantee so low a rate.
 
     References
     ----------
@@ -51,40 +57,42 @@ def conformal_threshold(scores: ArrayLike, fpr: float) -> float:
     >>> conformal_threshold([-0.5, -0.1, -0.9, -0.2, -0.3, -0.4, -0.6, -0.7, -0.8], fpr=0.2)
     -0.8
     """
-    values = _check_scores(scores, "scores")
-    check_rate("fpr", fpr)
-    fpr = float(fpr)  # a float16 would make a float16 of fpr * n
+    values = check_finite_scores(scores, "scores")
+    _check_rate(fpr, "fpr")
+    fpr = float(fpr)  # a product with a float16 would be a float16
     n = len(values)
-    k = min(math.floor(round(fpr * (n + 1), 9)), n)  # 0.29 * 100 is a bit less than 29
+    k = min(math.floor(round(fpr * (n + 1), 9)), n)  # rounded, because 0.29 * 100 is slightly below 29
     if k < 1:
+        n_needed = math.ceil(round(1 / fpr, 9)) - 1
         raise ValueError(
-            f"fpr={fpr!r} can be promised from {math.ceil(round(1 / fpr, 9)) - 1} normal images on, got {n}. "
-            "Pass more images, or a higher fpr."
+            f"fpr={fpr!r} needs at least {n_needed} normal images, got {n}. Pass more images, or a higher fpr."
         )
     return float(np.partition(values, k - 1)[k - 1])
 
 
 def conformal_p_values(scores: ArrayLike, calibration_scores: ArrayLike) -> NDArray[np.float64]:
-    """Tell how unusual scores are among those of normal images.
+    """Compute conformal p-values: how unusual scores are among those of normal images.
 
     Parameters
     ----------
     scores : array-like of shape (m,)
         Scores; higher is more normal.
     calibration_scores : array-like of shape (n,)
-        Scores of normal images that were not trained on.
+        Scores of held-out normal images.
 
     Returns
     -------
     ndarray of shape (m,), float64
-        ``(1 + number of calibration scores that are as low or lower) / (n + 1)``, from
-        ``1 / (n + 1)`` to 1. For a normal image it is at most p with a probability of at
+        ``(1 + number of calibration scores that are equal or lower) / (n + 1)``, from
+        ``1 / (n + 1)`` to 1. That of a normal image is at most p with a probability of at
         most p.
 
     Raises
     ------
+    TypeError
+        If scores aren't real numbers.
     ValueError
-        Where a score is not finite, or there are none to compare with.
+        If a score isn't finite, or `calibration_scores` is empty.
 
     References
     ----------
@@ -97,8 +105,8 @@ def conformal_p_values(scores: ArrayLike, calibration_scores: ArrayLike) -> NDAr
     >>> conformal_p_values([-0.95, -0.25], [-0.1, -0.2, -0.3, -0.4]).tolist()
     [0.2, 0.6]
     """
-    values = _check_scores(scores, "scores", may_be_empty=True)
-    known = np.sort(_check_scores(calibration_scores, "calibration_scores"))
+    values = check_finite_scores(scores, "scores", allow_empty=True)
+    known = np.sort(check_finite_scores(calibration_scores, "calibration_scores"))
     return (1 + np.searchsorted(known, values, side="right")).astype(np.float64) / (len(known) + 1)
 
 
@@ -110,27 +118,31 @@ def optimal_threshold(
     Parameters
     ----------
     y : array-like of shape (n,)
-        Labels, +1 and -1 (-1 is a defect), 0 and 1 (1 is a defect), or booleans.
+        Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or
+        strings with "good" or "normal" for the normal images.
     scores : array-like of shape (n,)
         Scores; higher is more normal.
     criterion : {"f1", "youden"} or None, default=None
-        What is made as large as possible: the F1 score of finding defects, or Youden's
-        index, the true-positive rate less the false-positive rate.
+        What to maximise: the F1 score with defects as the positive class, or Youden's
+        index, which is the true-positive rate minus the false-positive rate.
     recall : float or None, default=None
-        Instead of a criterion: the share of the defects, above 0 and at most 1, that must
-        be found, with as few false alarms as possible.
+        Instead of a criterion: the fraction of defects to find, above 0 and at most 1, with
+        as few false positives as possible.
 
     Returns
     -------
     float
-        The threshold: a score below it is anomalous. It lies half-way to the next score;
-        among thresholds that are equally good, it is the one with the fewest alarms.
+        The threshold: an image is called anomalous if its score is below it. It lies half-way
+        between two scores. Of several equally good thresholds, it is the one that calls the
+        fewest images anomalous.
 
     Raises
     ------
+    TypeError
+        If the scores aren't real numbers.
     ValueError
-        Where not exactly one of `criterion` and `recall` is given, or it is out of range;
-        a score is not finite; or the labels can't be read, or lack either kind.
+        If not exactly one of `criterion` and `recall` is given, or it is out of range; if a
+        score isn't finite; or if the labels can't be read, or are all of one kind.
 
     References
     ----------
@@ -144,57 +156,41 @@ def optimal_threshold(
     """
     if (criterion is None) == (recall is None):
         raise ValueError(f"Give either criterion or recall, got {criterion!r} and {recall!r}.")
-    if criterion is not None and criterion not in CRITERIA:
-        choices = " or ".join(map(repr, CRITERIA))
+    if criterion is not None and criterion not in _CRITERIA:
+        choices = " or ".join(map(repr, _CRITERIA))
         raise ValueError(f"criterion must be {choices}, got {criterion!r}.")
     if recall is not None:
-        check_rate("recall", recall, may_be_one=True)
-    defective = is_defect(y, ones_are_normal=True)
-    values = _check_scores(scores, "scores")
-    if len(defective) != len(values):
-        raise ValueError(f"There are {len(values)} scores, but y has {len(defective)} labels.")
-    n_defective = int(defective.sum())
-    n_normal = len(values) - n_defective
-    if not n_defective or not n_normal:
-        missing = "defect" if not n_defective else "normal image"
+        _check_rate(recall, "recall", may_be_one=True)
+    defect = is_defect(y)
+    values = check_finite_scores(scores, "scores")
+    if len(defect) != len(values):
+        raise ValueError(f"There are {len(values)} scores, but y has {len(defect)} labels.")
+    n_defects = int(defect.sum())
+    n_normal = len(values) - n_defects
+    if n_defects == 0 or n_normal == 0:
+        missing = "defect" if n_defects == 0 else "normal image"
         raise ValueError(
-            f"y labels no {missing}, so that no threshold is best. Normal images alone fix one by "
-            "a wanted false-positive rate, fpr."
+            f"y labels no {missing}, but criterion and recall need both kinds. For normal images alone, choose a "
+            "false-positive rate, fpr, with conformal_threshold or calibrate."
         )
-    distinct, which = np.unique(values, return_inverse=True)
-    # What is found and what is wrong where none, the lowest, the two lowest, ... are called anomalous.
-    found = np.concatenate([[0], np.cumsum(np.bincount(which, defective))])
-    wrong = np.concatenate([[0], np.cumsum(np.bincount(which, ~defective))])
+    # The curve is of anomaly scores, which are higher for defects.
+    curve = threshold_curve(-values[~defect], -values[defect], dtype=np.asarray(scores).dtype)
+    if criterion == "f1":
+        return float(-curve.f1_max()[1])
     if recall is not None:
-        n_called = int(np.argmax(found >= n_defective * recall * (1 - 1e-12)))
-    elif criterion == "f1":
-        n_called = int(np.argmax(2 * found / (found + wrong + n_defective)))
-    else:
-        n_called = int(np.argmax(found * n_normal - wrong * n_defective))
-    if n_called == len(distinct):
-        return float(np.nextafter(distinct[-1], np.inf))
-    if n_called == 0:
-        return float(distinct[0])
-    below, above = distinct[n_called - 1 : n_called + 1]
-    middle = below / 2 + above / 2  # the difference may be too large a number
-    return float(middle if below < middle <= above else above)
+        # A little less, because the product may be rounded up.
+        best = int(np.argmax(curve.tp >= n_defects * float(recall) * (1 - 1e-12)))
+        return float(-curve.split_below(best))
+    youden = curve.tp * n_normal - curve.fp * n_defects  # times both numbers, so that it is exact
+    best = int(np.argmax(youden))
+    if youden[best] <= 0:  # no threshold is better than calling no image anomalous
+        return float(values.min())
+    return float(-curve.split_below(best))
 
 
-def check_rate(name: str, value: Any, *, may_be_one: bool = False) -> None:
-    """Check that a parameter is a share."""
-    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if is_number and (0 < value < 1 or (may_be_one and value == 1)):
-        return
-    raise ValueError(f"{name} must be above 0 and {'at most' if may_be_one else 'below'} 1, got {value!r}.")
-
-
-def _check_scores(scores: ArrayLike, name: str, *, may_be_empty: bool = False) -> NDArray[np.float64]:
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"{name} must have shape (n,), got shape {values.shape}.")
-    if not len(values) and not may_be_empty:
-        raise ValueError(f"{name} is empty.")
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise ValueError(f"{name} must be finite, but is {values[row]} at row {row}.")
-    return values
+def _check_rate(value: Any, name: str, *, may_be_one: bool = False) -> None:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not (0 < value < 1 or (may_be_one and value == 1)):
+        raise ValueError(
+            f"{name} must be above 0 and {'at most' if may_be_one else 'below'} 1, got {value!r}."
+        )

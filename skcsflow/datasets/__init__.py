@@ -1,7 +1,5 @@
 """Image data for anomaly detection: real cells, folders of images, synthetic defects."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from skcsflow.datasets._elpv import load_elpv
 from skcsflow.datasets._folder import load_image_folder, read_mask
 from skcsflow.datasets._synthetic import DEFECTS, SURFACES, make_defects

@@ -1,12 +1,8 @@
-"""What the synthetic surfaces and defects are drawn with: coordinates, noise, shapes, colours, light.
+"""Drawing tools for synthetic surfaces and defects: coordinates, noise, shapes, colours, light.
 
-Lengths are in units of the image's shorter side, so that a scene looks the same at every size. Colours are
-float RGB, 0 to 1. Coverages are float, 0 to 1, with edges one pixel wide.
+Lengths are in units of the shorter side of the image, so that a scene looks the same at every size. Colours are
+RGB floats from 0 to 1. Coverages are floats from 0 to 1, with edges one pixel wide.
 """
-
-# SPDX-License-Identifier: BSD-3-Clause
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +28,7 @@ class Canvas:
         return 1.0 / min(self.height, self.width)
 
     def grid(self, *, turn: float = 0.0, zoom: float = 1.0, shift: tuple[float, float] = (0, 0)) -> tuple:
-        """Coordinates ``(v, u)`` of every pixel in a frame that is shifted, turned (radians) and zoomed."""
+        """Coordinates ``(v, u)`` of each pixel in a frame that is shifted, turned (in radians) and zoomed."""
         rows, columns = np.mgrid[: self.height, : self.width].astype(np.float64)
         y = (rows - (self.height - 1) / 2) * self.pixel - shift[0]
         x = (columns - (self.width - 1) / 2) * self.pixel - shift[1]
@@ -40,23 +36,23 @@ class Canvas:
         return y * cosine - x * sine, y * sine + x * cosine
 
     def cover(self, distance: Array, softness: float = 0.0) -> Array:
-        """Coverage of the shape whose signed distance is given, negative inside."""
+        """Coverage of a shape, given the signed distance to it, which is negative inside."""
         edge = self.pixel + softness
         return np.clip(0.5 - distance / edge, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A clean surface, and the two kinds of damage that depend on how it is built.
+    """A clean surface, and the two kinds of defect that depend on its structure.
 
     Parameters
     ----------
     albedo : ndarray of shape (height, width, 3)
-        The clean surface before light falls on it.
+        The clean surface without lighting.
     body : ndarray of shape (height, width), dtype bool
-        Where the product is, as opposed to what lies around it. Scratches and stains stay on it.
+        True on the product, False on the background. Scratches and stains stay on the product.
     remove, swap : callable
-        Given a random state, return the surface with a part missing, or with parts exchanged.
+        Take a random state, and return the surface with a part missing, or with parts exchanged.
     """
 
     albedo: Array
@@ -66,20 +62,20 @@ class Scene:
 
 
 def noise(rng: RandomState, v: Array, u: Array, cell: float | tuple[float, float]) -> Array:
-    """Smooth random field with unit variance at its nodes, which lie `cell` apart along v and u."""
+    """Smooth random field; its nodes are `cell` apart along v and u, and have unit variance."""
     cells = np.broadcast_to(np.asarray(cell, dtype=float), (2,))
-    where, shape = [], []
+    positions, shape = [], []
     for axis, step in zip((v, u), cells, strict=True):
         low, high = axis.min() / step, axis.max() / step
-        where.append(axis / step - low + 2 + rng.uniform())
+        positions.append(axis / step - low + 2 + rng.uniform())
         shape.append(int(np.ceil(high - low)) + 6)
     nodes = rng.standard_normal(shape)
-    # Cubic interpolation would not be seen where cells are a pixel or two, and takes most of the time.
-    return ndimage.map_coordinates(nodes, where, order=1 if cells.min() < 0.022 else 3, mode="mirror")
+    # Cubic interpolation is slow, and makes no visible difference for cells of a pixel or two.
+    return ndimage.map_coordinates(nodes, positions, order=1 if cells.min() < 0.022 else 3, mode="mirror")
 
 
 def octaves(rng: RandomState, v: Array, u: Array, cell: float, n: int = 3) -> Array:
-    """Sum of smooth fields, each of half the size and a bit over half the weight of the one before."""
+    """Sum of smooth fields, each with half the cell size and 0.6 times the weight of the one before."""
     weights = 0.6 ** np.arange(n)
     total = sum(weight * noise(rng, v, u, cell / 2**k) for k, weight in enumerate(weights))
     return np.asarray(total / np.sqrt(np.sum(weights**2)))
@@ -108,7 +104,7 @@ def turned(v: Array, u: Array, angle: float) -> tuple[Array, Array]:
 
 
 def jitter(rng: RandomState, color: Color, amount: float = 0.02) -> Array:
-    """Return a colour near the given one."""
+    """Change a colour slightly, at random."""
     return np.clip(np.asarray(color) + amount * rng.standard_normal(3), 0.0, 1.0)
 
 
@@ -125,7 +121,7 @@ def light(rng: RandomState, canvas: Canvas) -> Array:
 
 
 def crater(rng: RandomState, albedo: Array, canvas: Canvas, body: Array, radius: float) -> Array:
-    """Break a piece out of a surface: a rough dark pit with one rim in shadow and one in light."""
+    """Draw a hole in a surface: a rough dark pit with one side of the rim in shadow and one in light."""
     v, u = canvas.grid()
     center = spot_on(rng, canvas, body, radius)
     shape = blob(rng, v - center[0], u - center[1], radius, roughness=0.22)
@@ -139,7 +135,7 @@ def crater(rng: RandomState, albedo: Array, canvas: Canvas, body: Array, radius:
 
 
 def blob(rng: RandomState, v: Array, u: Array, radius: float, roughness: float = 0.15) -> Array:
-    """Signed distance, roughly, to an uneven ellipse around the origin."""
+    """Approximate signed distance to an uneven ellipse around the origin."""
     v, u = turned(v, u, rng.uniform(0, np.pi))
     ratio = rng.uniform(0.65, 1.0)
     angle = np.arctan2(v, u)
@@ -150,13 +146,18 @@ def blob(rng: RandomState, v: Array, u: Array, radius: float, roughness: float =
 
 
 def spot_on(rng: RandomState, canvas: Canvas, body: Array, margin: float) -> tuple[float, float]:
-    """Return a random place on the body, at least `margin` inside it and inside the image where possible."""
-    inside = np.zeros_like(body)
+    """Choose a random position on the body, if possible at least `margin` from its edge and the image's."""
+    away_from_edge = np.zeros_like(body)
     edge = int(min(margin, 0.3) / canvas.pixel)
     inner = (slice(edge, canvas.height - edge), slice(edge, canvas.width - edge))
-    inside[inner] = body[inner]
-    deep = ndimage.distance_transform_edt(np.pad(body, 1, mode="edge"))[1:-1, 1:-1] * canvas.pixel
-    for candidates in (inside & (deep >= margin), inside & (deep >= margin / 2), inside, body):
+    away_from_edge[inner] = body[inner]
+    depth = ndimage.distance_transform_edt(np.pad(body, 1, mode="edge"))[1:-1, 1:-1] * canvas.pixel
+    for candidates in (
+        away_from_edge & (depth >= margin),
+        away_from_edge & (depth >= margin / 2),
+        away_from_edge,
+        body,
+    ):
         rows, columns = np.nonzero(candidates)
         if len(rows):
             break

@@ -1,15 +1,12 @@
 """Solar cells in electroluminescence images (ELPV)."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
-from __future__ import annotations
-
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from sklearn.utils import Bunch
+
+from skcsflow._images import read_image
 
 _CELL_TYPES = ("mono", "poly")
 
@@ -45,7 +42,7 @@ def load_elpv(*, subset: str | None = None, return_X_y: bool = False) -> Any:
     """Load the ELPV solar cells: functional and defective, monocrystalline and polycrystalline.
 
     The images come from the PyPI package ``elpv-dataset``, which ``pip install "skcsflow[elpv]"`` brings.
-    Nothing is downloaded. The data are licensed CC BY-NC-SA 4.0, so not for commercial use.
+    Nothing is downloaded. The licence of the images, CC BY-NC-SA 4.0, forbids commercial use.
 
     Parameters
     ----------
@@ -62,14 +59,13 @@ def load_elpv(*, subset: str | None = None, return_X_y: bool = False) -> Any:
         images, data : ndarray of shape (n_images, 300, 300), dtype uint8
             The grey images. Both names hold the same array.
         target, y : ndarray of shape (n_images,), dtype int64
-            +1 where the cell is functional (``probability == 0``), -1 otherwise. Both names hold the same
-            array.
+            +1 if the cell is functional (``probability == 0``), -1 otherwise. Both names hold the same array.
         probability : ndarray of shape (n_images,), dtype float64
             The annotated probability of a defect: 0, 1/3, 2/3 or 1.
         cell_type : ndarray of shape (n_images,), dtype str
             "mono" or "poly".
         target_names : dict of int to str
-            What the two labels mean.
+            The meaning of the two labels.
         filenames : ndarray of shape (n_images,), dtype str
             Names of the image files inside the package, such as "cell0001.png".
         DESCR : str
@@ -100,20 +96,19 @@ def load_elpv(*, subset: str | None = None, return_X_y: bool = False) -> Any:
         import elpv_dataset
     except ImportError as error:
         raise ImportError(
-            "load_elpv needs the package elpv-dataset, which carries the images. Install it with "
+            "load_elpv needs the package elpv-dataset, which holds the images. Install it with "
             'pip install "skcsflow[elpv]".'
         ) from error
 
-    folder = resources.files(elpv_dataset) / "data"
-    with (folder / "labels.csv").open(encoding="utf-8") as file:
-        rows = [line.split() for line in file if line.strip()]
+    folder = Path(elpv_dataset.__file__).parent / "data"
+    lines = (folder / "labels.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split() for line in lines if line.strip()]
     rows = [row for row in rows if subset in (None, row[2])]
 
     images = np.empty((len(rows), 300, 300), dtype=np.uint8)
     for image, (name, _, _) in zip(images, rows, strict=True):
-        with folder.joinpath(*name.split("/")).open("rb") as stream, Image.open(stream) as cell:
-            image[...] = np.asarray(cell)
-    # The file rounds the thirds to some decimals; multiples of a third they are.
+        image[...] = read_image(folder / name, f"The image {name!r}")
+    # The file rounds 1/3 and 2/3 to a few decimals.
     probability = np.rint([3 * float(row[1]) for row in rows]) / 3
     target = np.where(probability == 0, 1, -1).astype(np.int64)
     if return_X_y:

@@ -1,8 +1,4 @@
-"""Defects that fall on any synthetic surface, and the two that depend on how it is built."""
-
-# SPDX-License-Identifier: BSD-3-Clause
-
-from __future__ import annotations
+"""Defects of synthetic surfaces."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -16,11 +12,11 @@ Surface = Callable[[RandomState, Canvas], Scene]
 
 
 def scratch(rng: RandomState, canvas: Canvas, scene: Scene, _other: Surface) -> Array:
-    """Draw a bent line, thin towards its ends, lit on one flank and in shadow on the other."""
+    """Draw a bent line, thinner towards its ends, with a light and a dark flank."""
     length = rng.uniform(0.3, 0.75)
     start = np.array(spot_on(rng, canvas, scene.body, 0.08))
     angle = rng.uniform(0, 2 * np.pi)
-    # Away from the nearer edges, so that the line stays in the picture.
+    # Away from the nearer edges of the image, so that the line stays inside.
     if np.dot(start, (np.sin(angle), np.cos(angle))) > 0:
         angle += np.pi
     t = np.linspace(0, 1, 80)
@@ -33,7 +29,7 @@ def scratch(rng: RandomState, canvas: Canvas, scene: Scene, _other: Surface) -> 
     line = canvas.cover(distance - width) * scene.body
     flank = canvas.cover(distance - 2 * width) * scene.body * np.clip(side, 0, 1)
     grey = scene.albedo[scene.body].mean(axis=1)
-    # Among dark grains or joints a dark line would not be seen.
+    # Bright if there are dark grains or joints, among which a dark line would be invisible.
     bright = grey.mean() < rng.uniform(0.35, 0.65) or np.quantile(grey, 0.1) < 0.25
     color = np.full(3, rng.uniform(0.85, 1.0)) if bright else scene.albedo.mean(axis=(0, 1)) * 0.25
     shaded = mix(scene.albedo, scene.albedo * (0.5 if bright else 1.5), 0.6 * flank)
@@ -67,7 +63,7 @@ def crack(rng: RandomState, canvas: Canvas, scene: Scene, _other: Surface) -> Ar
 
 
 def spot(rng: RandomState, canvas: Canvas, scene: Scene, _other: Surface) -> Array:
-    """Leave a stain with an uneven edge: oil, rust, ink or paint; the surface shows through."""
+    """Draw a translucent stain with an uneven edge: oil, rust, ink or paint."""
     v, u = canvas.grid()
     stained = scene.albedo
     center = np.array(spot_on(rng, canvas, scene.body, 0.08))
@@ -89,12 +85,12 @@ def spot(rng: RandomState, canvas: Canvas, scene: Scene, _other: Surface) -> Arr
 
 
 def missing_part(rng: RandomState, _canvas: Canvas, scene: Scene, _other: Surface) -> Array:
-    """Take a part away, or break a piece out."""
+    """Remove a part, or break a piece out."""
     return scene.remove(rng)
 
 
 def swap(rng: RandomState, _canvas: Canvas, scene: Scene, _other: Surface) -> Array:
-    """Exchange two parts or patches, or put a part of another kind in its place."""
+    """Exchange two parts or patches, or replace a part by one of another kind."""
     return scene.swap(rng)
 
 
@@ -111,9 +107,9 @@ def blend(rng: RandomState, canvas: Canvas, scene: Scene, other: Surface) -> Arr
 
 
 def _to_path(canvas: Canvas, path: Array) -> tuple[Array, Array, Array]:
-    """Distance of every pixel to a path, the path's nearest point, and how many pixels to its left.
+    """Distance of each pixel to a path, index of the nearest segment, and signed distance to its line in pixels.
 
-    Pixels further away than anything is drawn keep an infinite distance.
+    Pixels further away than any line is wide keep an infinite distance.
     """
     v, u = canvas.grid()
     distance = np.full(v.shape, np.inf)

@@ -1,12 +1,8 @@
-"""Synthetic surfaces built of parts: tiles, circuit boards, bottle caps, blister packs.
+"""Synthetic surfaces made of parts: tiles, circuit boards, bottle caps, blister packs.
 
-Every surface is a function of the kinds of its parts. To remove a part or to exchange two is to draw it again
-with other kinds: nothing else changes.
+Each surface is a function of the kinds of its parts. To remove or exchange parts, it is drawn again with other
+kinds; nothing else changes.
 """
-
-# SPDX-License-Identifier: BSD-3-Clause
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -30,13 +26,13 @@ from skcsflow.datasets._canvas import (
 Kinds = tuple[str | None, ...]
 
 
-def _assembled(
+def _make_scene(
     draw: Callable[[Kinds], Array], kinds: Kinds, body: Array, usable: list[int], choices: Kinds = ()
 ) -> Scene:
-    """Make the scene of a surface that `draw` draws from the kinds of its parts.
+    """Make a scene from a function that draws the surface, given the kinds of its parts.
 
-    Only `usable` parts, those well inside the image, go missing or are exchanged. With `choices`, one part is
-    replaced by another kind; without, two parts of different kinds change places.
+    Only `usable` parts, which are well inside the image, are removed or exchanged. With `choices`, one part is
+    replaced by another kind; without, two parts of different kinds are exchanged.
     """
 
     def changed(changes: dict[int, str | None]) -> Array:
@@ -97,10 +93,10 @@ def tiles(rng: RandomState, canvas: Canvas) -> Scene:
 
     kinds = tuple("light" if (k // n_columns + k % n_columns) % 2 else "dark" for k in range(n_tiles))
     whole = np.bincount(index[1:-1, 1:-1].ravel(), minlength=n_tiles) * canvas.pixel**2 > 0.75 * pitch**2
-    return _assembled(draw, kinds, np.ones_like(index, dtype=bool), np.flatnonzero(whole).tolist())
+    return _make_scene(draw, kinds, np.ones_like(index, dtype=bool), np.flatnonzero(whole).tolist())
 
 
-# kind, place (v, u), turn in quarters; the board's own frame
+# kind, position (v, u) and quarter turns of each part, in the frame of the board
 _BOARD: tuple[tuple[str, float, float, int], ...] = (
     ("resistor", -0.33, -0.32, 0),
     ("resistor", -0.33, -0.16, 0),
@@ -118,7 +114,7 @@ _BOARD: tuple[tuple[str, float, float, int], ...] = (
 
 
 def circuit(rng: RandomState, canvas: Canvas) -> Scene:
-    """Circuit board, printed, with a fixed layout of soldered parts."""
+    """Printed circuit board with a fixed layout of soldered parts."""
     pose = {"turn": rng.uniform(-0.14, 0.14), "zoom": rng.uniform(0.92, 1.1)}
     v, u = canvas.grid(shift=tuple(rng.uniform(-0.06, 0.06, 2)), **pose)
     frames = []
@@ -156,11 +152,11 @@ def circuit(rng: RandomState, canvas: Canvas) -> Scene:
         return np.clip(image * texture[..., None], 0, 1)
 
     usable = [k for k, (kind, *_) in enumerate(_BOARD) if kind != "chip"]
-    return _assembled(draw, tuple(part[0] for part in _BOARD), np.ones(v.shape, dtype=bool), usable)
+    return _make_scene(draw, tuple(part[0] for part in _BOARD), np.ones(v.shape, dtype=bool), usable)
 
 
 def _component(canvas: Canvas, image: Array, kind: str, y: Array, x: Array, offset: Array) -> Array:
-    """Draw one soldered part, and its shadow, around the origin of its own frame."""
+    """Draw one soldered part and its shadow around the origin of the part's own frame."""
 
     def lay(image: Array, distance: Array, color: Color, shade: Array | float = 1.0) -> Array:
         above = np.asarray(color) * np.broadcast_to(shade, distance.shape)[..., None]
@@ -205,7 +201,7 @@ def _component(canvas: Canvas, image: Array, kind: str, y: Array, x: Array, offs
 
 
 def bottle_cap(rng: RandomState, canvas: Canvas) -> Scene:
-    """Crown cap on a conveyor belt, turned at random: crimped rim, and an emblem of alternating marks."""
+    """Crown cap on a conveyor belt, turned at random, with a crimped rim and a ring of alternating marks."""
     v, u = canvas.grid(
         turn=rng.uniform(0, 2 * np.pi), zoom=rng.uniform(0.9, 1.08), shift=tuple(rng.uniform(-0.05, 0.05, 2))
     )
@@ -245,7 +241,7 @@ def bottle_cap(rng: RandomState, canvas: Canvas) -> Scene:
         return np.clip(image, 0, 1)
 
     kinds = tuple("dot" if k % 2 else "bar" for k in range(n_marks))
-    scene = _assembled(draw, kinds, outline < -0.01, list(range(n_marks)))
+    scene = _make_scene(draw, kinds, outline < -0.01, list(range(n_marks)))
     tooth = canvas.cover(outline)[..., None] > 0.02
 
     def remove(rng: RandomState) -> Array:
@@ -260,7 +256,7 @@ def bottle_cap(rng: RandomState, canvas: Canvas) -> Scene:
 
 
 def _star(v: Array, u: Array, radius: float, points: int) -> Array:
-    """Signed distance, roughly, to a star."""
+    """Approximate signed distance to a star."""
     sector = np.pi / points
     angle = np.abs(np.mod(np.arctan2(v, u) + sector, 2 * sector) - sector)
     return np.hypot(v, u) * (np.cos(angle) + 1.6 * np.sin(angle)) - radius
@@ -298,7 +294,7 @@ def blister(rng: RandomState, canvas: Canvas) -> Scene:
                 image = _pill(canvas, image, kind, y, x, lamp, (amber, white, teal))
         return np.clip(image * grain[..., None], 0, 1)
 
-    return _assembled(
+    return _make_scene(
         draw,
         ("capsule",) * len(slots),
         np.ones(v.shape, dtype=bool),
@@ -308,7 +304,7 @@ def blister(rng: RandomState, canvas: Canvas) -> Scene:
 
 
 def _pill(canvas: Canvas, image: Array, kind: str, y: Array, x: Array, lamp: float, colors: tuple) -> Array:
-    """Draw one capsule or tablet, and its shadow, around the origin of its own frame."""
+    """Draw one capsule or tablet and its shadow around the origin of its own frame."""
     amber, white, teal = colors
     half = (0.075, 0.075) if kind == "tablet" else (0.145, 0.066)
     shape = box(y, x, half, half[1] - 0.001)

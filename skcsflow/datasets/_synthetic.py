@@ -1,9 +1,5 @@
 """Synthetic surfaces with defects and exact masks."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -15,6 +11,8 @@ from scipy import ndimage
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skcsflow._checks import check_size
+from skcsflow._regions import label_regions
 from skcsflow.datasets._canvas import Array, Canvas, Scene, light
 from skcsflow.datasets._flaws import FLAWS, Surface
 from skcsflow.datasets._objects import blister, bottle_cap, circuit, tiles
@@ -34,15 +32,15 @@ SURFACES: tuple[str, ...] = tuple(_SURFACES)
 DEFECTS: tuple[str, ...] = tuple(FLAWS)
 
 _MIN_SIDE = 64
-# Objects fill the shorter side; in longer images than these their parts would be too small a share to be defects.
+# Objects fill the shorter side. In longer images, a single part would be too small to be a defect.
 _MAX_ASPECT = 4
-# A pixel is defective where some colour channel changed by more than this, of a full range of 1.
+# A pixel is defective if a colour channel changes by more than this, of a full range of 1.
 _MASK_THRESHOLD = 0.03
-# Smaller bits of a defect than this share of the image are not drawn at all.
-_SMALLEST_BIT = 0.0005
+# Regions of a defect that are smaller than this fraction of the image are left out.
+_MIN_REGION = 0.0005
 _MIN_AREA, _MAX_AREA = 0.002, 0.15
-_FAIR_CONTRAST = 0.12
-_FAIR_TRIES, _MAX_TRIES = 8, 200
+_GOOD_CONTRAST = 0.12
+_TRIES_FOR_CONTRAST, _MAX_TRIES = 8, 200
 
 _DESCR = """\
 Synthetic surfaces with defects
@@ -50,8 +48,8 @@ Synthetic surfaces with defects
 
 {n_normal} normal and {n_defective} defective images of {height} x {width} pixels, drawn by
 skcsflow.datasets.make_defects. Every image has its own position, orientation, scale, pattern, illumination
-and noise. Masks are exact: a defective image equals its clean counterpart, bit for bit, wherever its mask is
-False.
+and noise. Masks are exact: where its mask is False, a defective image is identical to the same image without
+the defect.
 
 :Surfaces: {surfaces}
 :Defects: {defects}
@@ -61,7 +59,7 @@ False.
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, the same image without its defect, and the mask that tells them apart."""
+    """One image, the same image without its defect, and the mask of the pixels in which they differ."""
 
     image: Array
     clean: Array
@@ -74,7 +72,6 @@ class Sample:
         "n_defective": [Interval(Integral, 0, None, closed="left")],
         "surface": [str, "array-like"],
         "defect": [str, "array-like"],
-        "size": [Interval(Integral, _MIN_SIDE, None, closed="left"), tuple, list],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -90,8 +87,8 @@ def make_defects(
 ) -> Bunch:
     """Draw synthetic surfaces, some of them with a defect, and the exact masks of the defects.
 
-    Position, orientation, scale, pattern, illumination and noise differ from image to image, so that
-    comparing pixels with a mean image does not find the defects; comparing textures and parts does.
+    Position, orientation, scale, pattern, illumination and noise differ from image to image. Defects can
+    therefore not be found by comparing pixels with a mean image, but by comparing textures and parts.
 
     Parameters
     ----------
@@ -105,18 +102,18 @@ def make_defects(
     defect : str or sequence of str, default="all"
         One of :data:`DEFECTS`, several of them, or "all":
 
-        - "scratch": a thin bent line with a lit and a shaded flank;
+        - "scratch": a thin bent line with a light and a dark flank;
         - "crack": a jagged line with branches;
-        - "spot": a stain through which the surface shows;
-        - "missing_part": a part that is not there; on textures, a yarn or a piece broken out;
-        - "swap": parts exchanged or replaced by others; on textures, two patches exchanged and put in turned;
-        - "blend": a patch of another surface, faded in.
-    size : int or tuple of (int, int), default=(128, 128)
-        Height and width of the images in pixels, each at least 64, and one at most four times the other. One
-        number stands for a square.
+        - "spot": a translucent stain;
+        - "missing_part": a missing part; on textures, a missing yarn or a broken-out piece;
+        - "swap": parts exchanged or replaced by others; on textures, two patches exchanged and rotated;
+        - "blend": a faded-in patch of another surface.
+    size : int or pair of ints (H, W), default=(128, 128)
+        Height and width of the images in pixels, each at least 64, and one at most four times the other. An
+        int stands for both.
     random_state : int, RandomState instance or None, default=None
-        Pass an int for the same images on every call. None draws fresh entropy from the operating system;
-        unlike elsewhere in scikit-learn, NumPy's global random state is neither used nor changed.
+        An int gives the same images in each call. None gives other images in each call, and doesn't use
+        NumPy's global random state, unlike elsewhere in scikit-learn.
 
     Returns
     -------
@@ -128,17 +125,17 @@ def make_defects(
         target, y : ndarray of shape (n_normal + n_defective,), dtype int64
             +1 for normal images, -1 for defective ones. Both names hold the same array.
         masks : ndarray of shape (n_normal + n_defective, height, width), dtype bool
-            True where the defect changed the image: where, before sensor noise, some colour channel differs
-            from the same image without the defect by more than 3 % of the full range. Everywhere else the two
-            images are the same. A defect covers 0.2 % to 15 % of its image.
+            True where the defect changed the image: where a colour channel differs, before sensor noise, from
+            the same image without the defect by more than 3 % of the full range. Elsewhere the two images are
+            identical. A defect covers 0.2 % to 15 % of its image.
         defect : ndarray of shape (n_normal + n_defective,), dtype str
             The kind of defect, "good" for normal images.
         surface : ndarray of shape (n_normal + n_defective,), dtype str
             The surface.
         target_names : dict of int to str
-            What the two labels mean.
+            The meaning of the two labels.
         DESCR : str
-            Description of the data.
+            A description of the data.
 
     Raises
     ------
@@ -147,9 +144,10 @@ def make_defects(
 
     Notes
     -----
-    Surfaces and defects take turns: normal image i shows surface ``i % n_surfaces``, defective image i shows
-    surface ``i % n_surfaces`` with defect ``(i // n_surfaces) % n_defects``. Each image has a random state of
-    its own, so for an integer `random_state` the first normal images do not depend on how many follow.
+    Surfaces and defects are used in turn: normal image i shows surface ``i % n_surfaces``, defective image i
+    shows surface ``i % n_surfaces`` with defect ``(i // n_surfaces) % n_defects``. Each image has its own random
+    state. With an integer `random_state`, the first normal images therefore don't depend on the number of
+    images.
 
     Examples
     --------
@@ -162,9 +160,12 @@ def make_defects(
     >>> data.masks.any(axis=(1, 2)).tolist()
     [False, False, False, False, True, True]
     """
-    surfaces = _names("surface", surface, SURFACES)
-    defects = _names("defect", defect, DEFECTS)
-    canvas = Canvas(*_height_and_width(size))
+    surfaces = _check_names("surface", surface, SURFACES)
+    defects = _check_names("defect", defect, DEFECTS)
+    height, width = check_size(size, "size", least=_MIN_SIDE)
+    if max(height, width) > _MAX_ASPECT * min(height, width):
+        raise ValueError(f"One side of size must be at most {_MAX_ASPECT} times the other, got {size!r}.")
+    canvas = Canvas(height, width)
     if n_normal + n_defective == 0:
         raise ValueError("n_normal and n_defective must not both be 0, got n_normal=0 and n_defective=0.")
 
@@ -200,69 +201,70 @@ def make_defects(
 
 
 def draw_sample(rng: RandomState, canvas: Canvas, surface: str, defect: str | None) -> Sample:
-    """Draw one image of a surface, with a defect or, for None, without."""
+    """Draw one image of a surface, with a defect, or without one if it is None."""
     scene = _SURFACES[surface](rng, canvas)
     lighting = light(rng, canvas)
     blur = rng.uniform(0.3, 0.55)
-    clean = _exposed(scene.albedo, lighting, blur)
-    flawed, mask = clean, np.zeros(clean.shape[:2], dtype=bool)
+    clean = _photograph(scene.albedo, lighting, blur)
+    defective, mask = clean, np.zeros(clean.shape[:2], dtype=bool)
     if defect is not None:
-        flawed, mask = _damaged(
-            rng, canvas, surface, defect, scene, lambda albedo: _exposed(albedo, lighting, blur)
+        defective, mask = _draw_defect(
+            rng, canvas, surface, defect, scene, lambda albedo: _photograph(albedo, lighting, blur)
         )
-    sensor = rng.uniform(0.008, 0.016) * rng.standard_normal(clean.shape)
-    return Sample(_digitised(flawed + sensor), _digitised(clean + sensor), mask)
+    sensor_noise = rng.uniform(0.008, 0.016) * rng.standard_normal(clean.shape)
+    return Sample(_to_bytes(defective + sensor_noise), _to_bytes(clean + sensor_noise), mask)
 
 
-def _damaged(
+def _draw_defect(
     rng: RandomState,
     canvas: Canvas,
     surface: str,
     defect: str,
     scene: Scene,
-    expose: Callable[[Array], Array],
+    photograph: Callable[[Array], Array],
 ) -> tuple[Array, Array]:
-    """Draw a defect until it is of a fair size and seen well, or else take the one seen best."""
-    clean = expose(scene.albedo)
+    """Draw a defect several times, until its size and contrast are good or there were enough tries; return the best."""
+    clean = photograph(scene.albedo)
     others = [name for name in SURFACES if name != surface]
     best: tuple[Array, Array] | None = None
     best_contrast = 0.0
     for attempt in range(_MAX_TRIES):
         other = _SURFACES[others[rng.randint(len(others))]]
-        flawed = expose(FLAWS[defect](rng, canvas, scene, other))
-        change = np.abs(flawed - clean).max(axis=2)
-        mask = _without_bits(change > _MASK_THRESHOLD)
+        defective = photograph(FLAWS[defect](rng, canvas, scene, other))
+        change = np.abs(defective - clean).max(axis=2)
+        mask = _drop_small_regions(change > _MASK_THRESHOLD)
         if _MIN_AREA <= mask.mean() <= _MAX_AREA:
             contrast = float(change[mask].mean())
             if contrast > best_contrast:
-                best, best_contrast = (np.where(mask[..., None], flawed, clean), mask), contrast
-        if best is not None and (best_contrast >= _FAIR_CONTRAST or attempt >= _FAIR_TRIES):
+                best, best_contrast = (np.where(mask[..., None], defective, clean), mask), contrast
+        if best is not None and (best_contrast >= _GOOD_CONTRAST or attempt >= _TRIES_FOR_CONTRAST):
             return best
-    raise RuntimeError(f"No {defect} of a fair size on {surface} in {_MAX_TRIES} tries.")  # pragma: no cover
+    raise RuntimeError(
+        f"No {defect} of the right size on {surface} in {_MAX_TRIES} tries."
+    )  # pragma: no cover
 
 
-def _exposed(albedo: Array, lighting: Array, blur: float) -> Array:
-    """Return what the lens makes of a lit surface."""
+def _photograph(albedo: Array, lighting: Array, blur: float) -> Array:
+    """Light a surface, and blur it as a lens does."""
     return np.clip(ndimage.gaussian_filter(albedo * lighting, (blur, blur, 0)), 0, 1)
 
 
-def _digitised(image: Array) -> Array:
+def _to_bytes(image: Array) -> Array:
     return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
-def _without_bits(mask: Array) -> Array:
-    """Drop the 8-connected regions that are too small to be seen."""
-    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    sizes = np.bincount(labels.ravel())
-    keep = sizes >= _SMALLEST_BIT * mask.size
-    keep[0] = False
-    return keep[labels]
+def _drop_small_regions(mask: Array) -> Array:
+    labels, _ = label_regions(mask)
+    areas = np.bincount(labels.ravel())
+    is_kept = areas >= _MIN_REGION * mask.size
+    is_kept[0] = False
+    return is_kept[labels]
 
 
 def _plan(
     n_normal: int, n_defective: int, surfaces: Sequence[str], defects: Sequence[str]
 ) -> Iterator[tuple[str, str | None]]:
-    """Yield surface and defect of every image."""
+    """Yield the surface and the defect of each image."""
     for k in range(n_normal):
         yield surfaces[k % len(surfaces)], None
     pairs = [(name, kind) for kind, name in product(defects, surfaces)]
@@ -270,7 +272,7 @@ def _plan(
         yield pairs[k % len(pairs)]
 
 
-def _names(parameter: str, value: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+def _check_names(parameter: str, value: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
     if isinstance(value, str):
         names = known if value == "all" else (value,)
     else:
@@ -282,12 +284,3 @@ def _names(parameter: str, value: str | Sequence[str], known: tuple[str, ...]) -
             f"{parameter} must be 'all', one of {options}, or a non-empty sequence of those, got {value!r}."
         )
     return tuple(str(name) for name in names)
-
-
-def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
-    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side >= _MIN_SIDE for side in sides):
-        raise ValueError(f"size must be one or two integers of at least {_MIN_SIDE}, got {size!r}.")
-    if max(sides) > _MAX_ASPECT * min(sides):
-        raise ValueError(f"One side of size must be at most {_MAX_ASPECT} times the other, got {size!r}.")
-    return int(sides[0]), int(sides[1])

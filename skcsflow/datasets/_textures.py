@@ -1,9 +1,5 @@
 """Synthetic surfaces without parts: woven fabric, brushed metal, wood, granite."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
-from __future__ import annotations
-
 import numpy as np
 from numpy.random import RandomState
 from scipy.spatial import cKDTree
@@ -12,7 +8,7 @@ from skcsflow.datasets._canvas import Array, Canvas, Scene, crater, jitter, mix,
 
 
 def fabric(rng: RandomState, canvas: Canvas) -> Scene:
-    """Twill weave of two yarns; a missing part is a yarn that is not there."""
+    """Twill weave of two yarns; a missing part is a piece of yarn."""
     turn, zoom = rng.uniform(-0.2, 0.2), rng.uniform(0.88, 1.15)
     v, u = canvas.grid(turn=turn, zoom=zoom, shift=tuple(rng.uniform(-0.5, 0.5, 2)))
     period = 1 / 13
@@ -71,7 +67,7 @@ def brushed_metal(rng: RandomState, canvas: Canvas) -> Scene:
 
 
 def wood(rng: RandomState, canvas: Canvas) -> Scene:
-    """Planed softwood with growth rings along the board and pin knots; a missing part is a splinter torn out."""
+    """Planed softwood with growth rings along the board and pin knots; a missing part is a torn-out splinter."""
     v, u = canvas.grid(
         turn=rng.uniform(-0.15, 0.15), zoom=rng.uniform(0.85, 1.2), shift=tuple(rng.uniform(-0.5, 0.5, 2))
     )
@@ -81,7 +77,7 @@ def wood(rng: RandomState, canvas: Canvas) -> Scene:
         row, column = rng.randint(canvas.height), rng.randint(canvas.width)
         away = np.hypot(1.3 * (v - v[row, column]), 0.7 * (u - u[row, column])) / rng.uniform(0.013, 0.024)
         knots = np.maximum(knots, np.clip(2.2 - 1.6 * away, 0, 1))
-        # The grain flows around a knot.
+        # The grain runs around a knot.
         bend = bend + 0.02 * np.sign(v - v[row, column]) * np.exp(-((away / 3) ** 2))
     rings = np.mod((v + bend) / rng.uniform(0.065, 0.085) + rng.uniform(), 1.0)
     late = np.clip(rings, 0, 1) ** 3 * np.clip((1 - rings) / 0.12, 0, 1)
@@ -98,7 +94,7 @@ def wood(rng: RandomState, canvas: Canvas) -> Scene:
 
 
 def granite(rng: RandomState, canvas: Canvas) -> Scene:
-    """Polished granite: grains of quartz, feldspar and mica; a missing part is a chip broken out."""
+    """Polished granite with grains of quartz, feldspar and mica; a missing part is a broken-out chip."""
     v, u = canvas.grid(turn=rng.uniform(0, 2 * np.pi), zoom=rng.uniform(0.88, 1.15))
     warped_v = v + 0.006 * noise(rng, v, u, 0.02)
     warped_u = u + 0.006 * noise(rng, v, u, 0.02)
@@ -126,7 +122,7 @@ def _texture(canvas: Canvas, albedo: Array, *, magnify: float = 1.0, remove=None
 
 
 def exchange_patches(rng: RandomState, canvas: Canvas, albedo: Array, magnify: float = 1.0) -> Array:
-    """Exchange two square patches, each put back turned by a quarter, and magnified."""
+    """Exchange two square patches, each rotated by a quarter turn and magnified."""
     short = min(canvas.height, canvas.width)
     side = round(rng.uniform(0.17, 0.24) * short)
     while True:
@@ -134,11 +130,11 @@ def exchange_patches(rng: RandomState, canvas: Canvas, albedo: Array, magnify: f
         lefts = rng.randint(0, canvas.width - side + 1, 2)
         if max(abs(tops[0] - tops[1]), abs(lefts[0] - lefts[1])) > side:
             break
-    places = [np.s_[top : top + side, left : left + side] for top, left in zip(tops, lefts, strict=True)]
-    patches = [np.rot90(albedo[place]) for place in places]
+    squares = [np.s_[top : top + side, left : left + side] for top, left in zip(tops, lefts, strict=True)]
+    patches = [np.rot90(albedo[square]) for square in squares]
     index = ((np.arange(side) - side / 2) / magnify + side / 2).astype(int)
     patches = [patch[np.ix_(index, index)] for patch in patches]
     swapped = albedo.copy()
-    for place, patch in zip(places, reversed(patches), strict=True):
-        swapped[place] = patch
+    for square, patch in zip(squares, reversed(patches), strict=True):
+        swapped[square] = patch
     return swapped

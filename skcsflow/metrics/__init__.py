@@ -1,9 +1,7 @@
-"""How well anomaly maps find defective pixels, and scores defective images.
+"""Metrics: how well anomaly maps find defective pixels, and scores defective images.
 
-Masks and maps are plain arrays, whichever model made them.
+They take arrays of masks, maps and scores of any model.
 """
-
-# SPDX-License-Identifier: BSD-3-Clause
 
 from skcsflow.metrics._image import f1_max
 from skcsflow.metrics._pixel import (

@@ -1,6 +1,4 @@
-"""Masks and maps in any of the forms that users have them, read one image at a time."""
-
-# SPDX-License-Identifier: BSD-3-Clause
+"""Masks, maps and weights as users pass them -> checked arrays, one image at a time."""
 
 import mmap
 import warnings
@@ -15,14 +13,14 @@ __all__ = ["Image", "Pixels", "check_weights", "warn_undefined"]
 
 
 class Image(NamedTuple):
-    """One image, as `Pixels` gives it.
+    """The mask, the map and the weight of one image.
 
     Parameters
     ----------
     mask : ndarray of shape (H, W), bool
         True where defective.
     map : ndarray of shape (H, W)
-        The anomaly map. May be the user's own memory: not to be written to.
+        The anomaly map. It may be the user's own array, so it must not be changed.
     is_good : bool
         Whether no pixel is defective.
     weight : float
@@ -36,9 +34,9 @@ class Image(NamedTuple):
 
 
 class Pixels:
-    """Checked masks and maps, read one image at a time and as often as needed.
+    """Checked masks and maps, read one image at a time.
 
-    Iterating gives an `Image` for each one of non-zero weight.
+    Iterating gives an `Image` for each image of non-zero weight, as often as needed.
 
     Parameters
     ----------
@@ -47,26 +45,26 @@ class Pixels:
     sample_weight : array-like of shape (n,), default=None
         Weights of the images.
     name : str, default="maps"
-        What messages call the maps.
+        What error messages call the maps.
 
     Attributes
     ----------
     dtype : dtype
-        The maps' common type; half precision and booleans are widened, as they sort slowly.
-    coarsest : dtype
-        The smallest of their own types that are of floats, or else the common type.
+        The common type of the maps; float16 and booleans are widened, because they sort slowly.
+    coarsest_dtype : dtype
+        The smallest floating type among the maps, or else the common type.
     weights : ndarray of shape (n,), float64, or None
-        Weights; None where those that aren't 0 are all the same.
+        Weights; None if those that aren't 0 are all the same.
     n_defective, n_normal : int
-        Pixels of images of non-zero weight.
+        Numbers of pixels in images of non-zero weight.
 
     Raises
     ------
     ValueError
-        Where shapes or lengths don't agree, there is no image or no pixel in one, or a mask holds NaN. Maps
-        that hold NaN or infinity raise it when they are read.
+        If shapes or lengths don't agree, there is no image, an image has no pixels, or a mask holds NaN. Maps
+        that hold NaN or infinity raise it during the iteration.
     TypeError
-        Where masks or maps aren't a sequence, or hold other things than numbers.
+        If masks or maps aren't a sequence, or don't hold numbers.
     """
 
     def __init__(
@@ -87,7 +85,7 @@ class Pixels:
                 )
         dtypes = {amap.dtype for amap in self._maps}
         self.dtype = np.result_type(*dtypes)
-        self.coarsest = min(
+        self.coarsest_dtype = min(
             (d for d in dtypes if d.kind == "f"), key=lambda d: d.itemsize, default=self.dtype
         )
         if self.dtype == bool:
@@ -106,7 +104,7 @@ class Pixels:
     def __iter__(self) -> Iterator[Image]:
         for i, n_defective in zip(self._counted, self._defective, strict=True):
             amap = np.asarray(self._maps[i]).astype(self.dtype, copy=False)
-            # NaN comes through both, and neither needs an array of its own.
+            # Minimum and maximum are NaN if any value is, and need no array of booleans.
             if not (np.isfinite(amap.min()) and np.isfinite(amap.max())):
                 row, column = np.argwhere(~np.isfinite(amap))[0]
                 raise ValueError(
@@ -135,9 +133,9 @@ def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray
     sample_weight : array-like of shape (n,) or None
         Weights.
     n : int
-        How many are needed.
+        Number of images.
     name : str
-        What they belong to, for messages.
+        The parameter whose elements are weighted, for error messages.
 
     Returns
     -------
@@ -147,7 +145,7 @@ def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray
     Raises
     ------
     ValueError
-        Where they have another shape, or one is negative, NaN or infinite.
+        If they have another shape, or one is negative, NaN or infinite.
     """
     if sample_weight is None:
         return None
@@ -160,13 +158,13 @@ def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray
         raise ValueError(
             f"sample_weight must be finite and not negative, but sample_weight[{i}] is {weights[i]}."
         )
-    # No metric depends on their scale. Near 1, their products are neither too small nor too large for float64;
-    # by a power of two, no bit of them changes, but for those too small to count beside the largest.
+    # No metric depends on the scale of the weights. Near 1, their products neither overflow nor underflow. A
+    # power of two changes no bit of them, except for those too small to matter beside the largest.
     return np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
 
 
 def warn_undefined(metric: str, missing: str, sample_weight: ArrayLike | None, *, stacklevel: int) -> None:
-    """Warn, as scikit-learn does, that a metric is NaN for want of images or pixels of a kind."""
+    """Warn, as scikit-learn does, that a metric is NaN because one kind of images or pixels is missing."""
     warnings.warn(
         f"There are no {missing}{' of non-zero weight' if sample_weight is not None else ''}. "
         f"{metric} is not defined in that case and is NaN.",
@@ -176,7 +174,7 @@ def warn_undefined(metric: str, missing: str, sample_weight: ArrayLike | None, *
 
 
 def _as_images(images: Any, name: str) -> Sequence[NDArray[Any]]:
-    """Check dimensions and types, without reading any pixel of a file."""
+    """Check dimensions and types, without reading the pixels of memory-mapped files."""
     if not isinstance(images, list | tuple | np.ndarray):
         if not hasattr(images, "__array__"):
             raise TypeError(
@@ -190,26 +188,27 @@ def _as_images(images: Any, name: str) -> Sequence[NDArray[Any]]:
                 f"{name} must have shape (n, H, W), or be a sequence of arrays of shape (H, W), got shape "
                 f"{images.shape}."
             )
-        found: Sequence[NDArray[Any]] = list(images)
+        arrays: Sequence[NDArray[Any]] = list(images)
     else:
-        found = [np.asanyarray(image) for image in images]
-    if not found:
+        arrays = [np.asanyarray(image) for image in images]
+    if not arrays:
         raise ValueError(f"{name} is empty.")
-    for i, image in enumerate(found):
+    for i, image in enumerate(arrays):
         if image.ndim != 2:
             raise ValueError(f"{name}[{i}] must have shape (H, W), got shape {image.shape}.")
         if image.size == 0:
             raise ValueError(f"{name}[{i}] has no pixels: its shape is {image.shape}.")
         if image.dtype.kind not in "biuf":
             raise TypeError(f"{name} must hold real numbers, but {name}[{i}] has dtype {image.dtype}.")
-    return found
+    return arrays
 
 
 def _release(image: NDArray[Any]) -> None:
-    """Let go of the pages of a file that is mapped for reading.
+    """Release the memory of a file that is mapped for reading.
 
-    They would stay in memory until it runs out, and count as this process's. Whoever reads them again gets them from
-    the system's cache. Other modes are left alone: dropping a copy-on-write page would undo what was written.
+    Its pages would otherwise stay in memory and count as this process's until memory runs out. The system's cache
+    keeps them for the next read. Files in other modes are left alone: releasing a copy-on-write page would undo
+    the user's changes.
     """
     if getattr(image, "mode", None) != "r" or not hasattr(mmap, "MADV_DONTNEED"):
         return

@@ -1,7 +1,5 @@
 """Metrics of anomaly maps against masks."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from numbers import Integral, Real
 from typing import Any
 
@@ -9,8 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skcsflow.metrics._curve import Curve, gain_of, pixel_curve
+from skcsflow._threshold_curve import ThresholdCurve
 from skcsflow.metrics._inputs import Pixels, warn_undefined
+from skcsflow.metrics._pixel_curve import defective_weights, pixel_curve
 
 __all__ = [
     "pixel_average_precision_score",
@@ -29,42 +28,42 @@ def pixel_roc_auc_score(
 ) -> float:
     """Area under the ROC curve over all pixels of all images.
 
-    How often a defective pixel has a higher value than a normal one; ties count half. Defects are small,
-    so most of the normal pixels are easy, and values near 1 are common. Large defects outweigh small ones;
-    in `pro_auc_score` they don't.
+    It is the probability that a defective pixel has a higher value than a normal one, where ties count half.
+    Defects are small, so most normal pixels are easy and values near 1 are common. Large defects outweigh small
+    ones, unlike in `pro_auc_score`.
 
     Parameters
     ----------
     masks : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Masks, non-zero where defective, of any numeric type: booleans, 0/1 or 0/255.
+        Masks, non-zero where defective, of any numeric type, for instance booleans, 0/1 or 0/255.
     maps : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Anomaly maps, higher where more anomalous. Each must have its mask's shape. They are compared in
-        their own type.
+        Anomaly maps, higher where more anomalous, of the same shapes as the masks. Values are compared in their
+        own type.
     sample_weight : array-like of shape (n,), default=None
-        Weights of the images: one of weight 2 counts as if it were there twice, one of weight 0 is left out.
+        Weights of the images. An image of weight 2 counts twice, one of weight 0 is left out.
     n_bins : int, default=None
-        None: exact. All values are held in memory once more. An int: values are counted in at most so many
-        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` usually
-        differs from the exact result by less than 1e-4.
+        None: exact, which needs memory for a copy of all values. An int: values are counted in at most that
+        many bins, image by image, so that memory doesn't grow with the number of pixels. With ``2**16`` bins
+        the result usually differs from the exact one by less than 1e-4.
 
     Returns
     -------
     float
-        The area, from 0 to 1. NaN, with an `UndefinedMetricWarning`, where no pixel is defective or none is
+        The area, from 0 to 1. NaN, with an `UndefinedMetricWarning`, if no pixel is defective or none is
         normal.
 
     Raises
     ------
     ValueError
-        Where shapes or lengths don't agree, something is empty, a map holds NaN or infinity, a weight is
+        If shapes or lengths don't agree, something is empty, a map holds NaN or infinity, a weight is
         negative, or `n_bins` is below 2.
     TypeError
-        Where masks or maps don't hold real numbers.
+        If masks or maps don't hold real numbers.
 
     See Also
     --------
-    pro_auc_score : Counts regions alike, not pixels.
-    pixel_average_precision_score : Harder, where defects are small.
+    pro_auc_score : Weights all regions equally, instead of all pixels.
+    pixel_average_precision_score : More sensitive to false positives where defects are small.
 
     Examples
     --------
@@ -85,42 +84,42 @@ def pixel_average_precision_score(
 ) -> float:
     """Average precision over all pixels of all images.
 
-    The mean precision over the defective pixels as they are found one after the other, as in
-    scikit-learn's `average_precision_score`. Chance is the share of defective pixels, so it depends on the
-    data set, and false alarms weigh more than in the ROC curve.
+    It is the sum over thresholds of the precision times the increase of the recall, as in scikit-learn's
+    `average_precision_score`. Chance level is the fraction of defective pixels, so values of different data
+    sets can't be compared. False positives count more than in the area under the ROC curve.
 
     Parameters
     ----------
     masks : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Masks, non-zero where defective, of any numeric type: booleans, 0/1 or 0/255.
+        Masks, non-zero where defective, of any numeric type, for instance booleans, 0/1 or 0/255.
     maps : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Anomaly maps, higher where more anomalous. Each must have its mask's shape. They are compared in
-        their own type.
+        Anomaly maps, higher where more anomalous, of the same shapes as the masks. Values are compared in their
+        own type.
     sample_weight : array-like of shape (n,), default=None
-        Weights of the images: one of weight 2 counts as if it were there twice, one of weight 0 is left out.
+        Weights of the images. An image of weight 2 counts twice, one of weight 0 is left out.
     n_bins : int, default=None
-        None: exact. All values are held in memory once more. An int: values are counted in at most so many
-        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` usually
-        differs from the exact result by less than 1e-4.
+        None: exact, which needs memory for a copy of all values. An int: values are counted in at most that
+        many bins, image by image, so that memory doesn't grow with the number of pixels. With ``2**16`` bins
+        the result usually differs from the exact one by less than 1e-4.
 
     Returns
     -------
     float
-        The average precision, from 0 to 1. NaN, with an `UndefinedMetricWarning`, where no pixel is defective
-        or none is normal.
+        The average precision, from 0 to 1. NaN, with an `UndefinedMetricWarning`, if no pixel is defective or
+        none is normal.
 
     Raises
     ------
     ValueError
-        Where shapes or lengths don't agree, something is empty, a map holds NaN or infinity, a weight is
+        If shapes or lengths don't agree, something is empty, a map holds NaN or infinity, a weight is
         negative, or `n_bins` is below 2.
     TypeError
-        Where masks or maps don't hold real numbers.
+        If masks or maps don't hold real numbers.
 
     See Also
     --------
-    pixel_roc_auc_score : Does not depend on the share of defective pixels.
-    pixel_f1_max : One point of the same curve, with its threshold.
+    pixel_roc_auc_score : Its chance level is 0.5 for every data set.
+    pixel_f1_max : One point of the precision-recall curve, with its threshold.
 
     Examples
     --------
@@ -144,25 +143,25 @@ def pixel_f1_max(
     n_bins: int | None = None,
     return_threshold: bool = False,
 ) -> float | tuple[float, float]:
-    """Best F1 score over all pixels that any one threshold gives.
+    """Best F1 score over all thresholds, for the pixels of all images.
 
-    The threshold is chosen on the very pixels that it is judged by, so this is what the maps could do at
-    best, not what to expect of new images.
+    The threshold is chosen on the same pixels that it is evaluated on, so the score is an upper bound and not
+    an estimate for new images.
 
     Parameters
     ----------
     masks : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Masks, non-zero where defective, of any numeric type: booleans, 0/1 or 0/255.
+        Masks, non-zero where defective, of any numeric type, for instance booleans, 0/1 or 0/255.
     maps : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Anomaly maps, higher where more anomalous. Each must have its mask's shape. They are compared in
-        their own type.
+        Anomaly maps, higher where more anomalous, of the same shapes as the masks. Values are compared in their
+        own type.
     sample_weight : array-like of shape (n,), default=None
-        Weights of the images: one of weight 2 counts as if it were there twice, one of weight 0 is left out.
+        Weights of the images. An image of weight 2 counts twice, one of weight 0 is left out.
     n_bins : int, default=None
-        None: exact. All values are held in memory once more. An int: values are counted in at most so many
-        bins, image by image, so that memory doesn't grow with the number of pixels. The score is then that
-        of the best threshold among the bins' edges, at most the exact one; with ``2**16`` they usually differ by
-        less than 1e-4.
+        None: exact, which needs memory for a copy of all values. An int: values are counted in at most that
+        many bins, image by image, so that memory doesn't grow with the number of pixels. The score is then the
+        best one of thresholds between bins, and never above the exact one. With ``2**16`` bins it is usually
+        less than 1e-4 below it.
     return_threshold : bool, default=False
         Whether to return the threshold too.
 
@@ -173,18 +172,18 @@ def pixel_f1_max(
         none is normal.
     threshold : float
         Only with `return_threshold=True`: pixels are called defective where ``map > threshold``. It lies
-        half-way between the lowest value that is called so and the next lower one, or just below where there is
-        none, or no number between; an int for integers beyond 2**53. Of thresholds that give the same F1 score,
-        it is the one with the fewest alarms. ``detector.map_threshold_ = threshold`` makes `predict_masks` mark
-        the same pixels.
+        half-way between the lowest value that is called defective and the next lower one, or just below the
+        former if no value is lower; it is an int for integers beyond 2**53. Of several thresholds with the best
+        F1 score, it is the one that calls the fewest pixels defective.
+        ``detector.map_threshold_ = threshold`` makes `predict_masks` mark the same pixels.
 
     Raises
     ------
     ValueError
-        Where shapes or lengths don't agree, something is empty, a map holds NaN or infinity, a weight is
+        If shapes or lengths don't agree, something is empty, a map holds NaN or infinity, a weight is
         negative, or `n_bins` is below 2.
     TypeError
-        Where masks or maps don't hold real numbers.
+        If masks or maps don't hold real numbers.
 
     See Also
     --------
@@ -217,46 +216,47 @@ def pro_auc_score(
 ) -> float:
     """Area under the per-region overlap (PRO) curve.
 
-    A region is a set of defective pixels that touch, at a side or a corner. Its overlap at a threshold is the
-    share of its pixels at or above it. The curve is the mean overlap of all regions of all images over the
-    share of all normal pixels at or above the threshold, linear between thresholds [1]_. A scratch of
-    fifty pixels counts as much as a stain of five thousand.
+    A region is a set of defective pixels that touch at a side or a corner. Its overlap at a threshold is the
+    fraction of its pixels at or above the threshold. The curve shows the mean overlap of all regions of all
+    images against the pixels' false-positive rate, linear between thresholds [1]_. A scratch of fifty pixels
+    counts as much as a stain of five thousand.
 
     Parameters
     ----------
     masks : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Masks, non-zero where defective, of any numeric type: booleans, 0/1 or 0/255.
+        Masks, non-zero where defective, of any numeric type, for instance booleans, 0/1 or 0/255.
     maps : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Anomaly maps, higher where more anomalous. Each must have its mask's shape. They are compared in
-        their own type.
+        Anomaly maps, higher where more anomalous, of the same shapes as the masks. Values are compared in their
+        own type.
     max_fpr : float, default=0.3
-        Where the area ends, above 0 and at most 1. Values of different `max_fpr` can't be compared.
+        The false-positive rate at which the area ends, above 0 and at most 1. Areas of different `max_fpr`
+        can't be compared.
     sample_weight : array-like of shape (n,), default=None
-        Weights of the images, and with them of each one's regions and normal pixels: one of weight 2 counts as
-        if it were there twice, one of weight 0 is left out.
+        Weights of the images, which apply to their regions and their normal pixels. An image of weight 2 counts
+        twice, one of weight 0 is left out.
     n_bins : int, default=None
-        None: exact. All values are held in memory once more. An int: values are counted in at most so many
-        bins, image by image, so that memory doesn't grow with the number of pixels; ``2**16`` usually
-        differs from the exact result by less than 1e-4.
+        None: exact, which needs memory for a copy of all values. An int: values are counted in at most that
+        many bins, image by image, so that memory doesn't grow with the number of pixels. With ``2**16`` bins
+        the result usually differs from the exact one by less than 1e-4.
 
     Returns
     -------
     float
-        The area up to `max_fpr` divided by `max_fpr`, from 0 to 1. Chance is ``max_fpr / 2``. NaN, with an
+        The area up to `max_fpr` divided by `max_fpr`, from 0 to 1. Chance level is ``max_fpr / 2``. NaN, with an
         `UndefinedMetricWarning`, where no pixel is defective or none is normal.
 
     Raises
     ------
     ValueError
-        Where shapes or lengths don't agree, something is empty, a map holds NaN or infinity, a weight is
+        If shapes or lengths don't agree, something is empty, a map holds NaN or infinity, a weight is
         negative, `max_fpr` is not above 0 and at most 1, or `n_bins` is below 2.
     TypeError
-        Where masks or maps don't hold real numbers.
+        If masks or maps don't hold real numbers.
 
     See Also
     --------
-    pro_score : One point of the curve: the overlap of predicted masks.
-    pixel_roc_auc_score : Counts pixels alike, not regions.
+    pro_score : The mean overlap of predicted masks, which is one point of the curve.
+    pixel_roc_auc_score : Weights all pixels equally, instead of all regions.
 
     References
     ----------
@@ -269,8 +269,8 @@ def pro_auc_score(
     >>> from skcsflow.metrics import pro_auc_score
     >>> masks, maps = np.zeros((1, 8, 8), dtype=bool), np.zeros((1, 8, 8))
     >>> masks[0, :4, :4] = masks[0, 7, 7] = True  # a large region and a small one
-    >>> maps[0, :4, :4] = 1  # the small one is missed
-    >>> print(round(pro_auc_score(masks, maps, max_fpr=0.3), 3))  # found by chance below 1
+    >>> maps[0, :4, :4] = 1  # finds only the large one
+    >>> print(round(pro_auc_score(masks, maps, max_fpr=0.3), 3))
     0.575
     """
     curve = _curve("pro_auc_score", masks, maps, sample_weight, n_bins, per_region=True)
@@ -278,38 +278,39 @@ def pro_auc_score(
 
 
 def pro_score(masks: Any, predicted_masks: Any, *, sample_weight: ArrayLike | None = None) -> float:
-    """Per-region overlap (PRO): how much of each defective region predicted masks cover, on average.
+    """Per-region overlap (PRO): the mean fraction of each defective region that predicted masks cover.
 
-    A region is a set of defective pixels that touch, at a side or a corner. All regions of all images count
-    alike [1]_. False alarms don't lower it: look at it beside their rate, or at `pro_auc_score`.
+    A region is a set of defective pixels that touch at a side or a corner. All regions of all images have the
+    same weight [1]_. False positives don't lower this score: report their rate beside it, or use
+    `pro_auc_score`.
 
     Parameters
     ----------
     masks : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        Masks, non-zero where defective, of any numeric type: booleans, 0/1 or 0/255.
+        Masks, non-zero where defective, of any numeric type, for instance booleans, 0/1 or 0/255.
     predicted_masks : array-like of shape (n, H, W) or sequence of n array-like of shape (H_i, W_i)
-        What `predict_masks` gives, or ``maps > threshold``: non-zero where called defective. Each must have its
-        mask's shape.
+        Predicted masks, non-zero where called defective, of the same shapes as the masks: the result of
+        `predict_masks`, or ``maps > threshold``.
     sample_weight : array-like of shape (n,), default=None
-        Weights of the images, and with them of each one's regions: one of weight 2 counts as if it were there
-        twice, one of weight 0 is left out.
+        Weights of the images, which apply to their regions. An image of weight 2 counts twice, one of weight 0
+        is left out.
 
     Returns
     -------
     float
-        The mean overlap, from 0 to 1. NaN, with an `UndefinedMetricWarning`, where no pixel is defective.
+        The mean overlap, from 0 to 1. NaN, with an `UndefinedMetricWarning`, if no pixel is defective.
 
     Raises
     ------
     ValueError
-        Where shapes or lengths don't agree, something is empty, a mask holds NaN, predicted masks of floats hold
-        others than 0, 1 and 255, as anomaly maps do, or a weight is negative.
+        If shapes or lengths don't agree, something is empty, a mask holds NaN, predicted masks of floats hold
+        values other than 0, 1 and 255, as anomaly maps do, or a weight is negative.
     TypeError
-        Where masks don't hold real numbers.
+        If masks don't hold real numbers.
 
     See Also
     --------
-    pro_auc_score : The mean over all thresholds of maps with few false alarms.
+    pro_auc_score : The mean over thresholds of anomaly maps, up to a false-positive rate.
 
     References
     ----------
@@ -334,16 +335,16 @@ def pro_score(masks: Any, predicted_masks: Any, *, sample_weight: ArrayLike | No
             for value in image.map[~np.isin(image.map, (0, 1, 255))][:1]:
                 raise ValueError(
                     f"predicted_masks must hold 0 and 1, or 0 and 255, got {value}. "
-                    "For the masks of anomaly maps, pass maps > threshold."
+                    "To use anomaly maps, pass maps > threshold."
                 )
         if not image.is_good:
-            overlap = gain_of(image, per_region=True)
+            overlap = defective_weights(image, per_region=True)
             covered += float(np.sum(overlap, where=image.map[image.mask] != 0))
             n_regions += float(np.sum(overlap))
     if n_regions == 0:
         warn_undefined("pro_score", "defective pixels in masks", sample_weight, stacklevel=3)
         return float("nan")
-    return min(covered / n_regions, 1.0)  # sums of fractions may end a little above
+    return min(covered / n_regions, 1.0)  # rounding may end slightly above
 
 
 def _curve(
@@ -354,12 +355,12 @@ def _curve(
     n_bins: int | None,
     *,
     per_region: bool = False,
-) -> Curve | None:
-    """The curve, or None and a warning where there isn't one."""
+) -> ThresholdCurve | None:
+    """The curve, or None with a warning if a kind of pixels is missing."""
     pixels = Pixels(masks, maps, sample_weight)
     for count, kind in ((pixels.n_defective, "defective"), (pixels.n_normal, "normal")):
         if count == 0:
-            for _ in pixels:  # so that faulty maps are an error here too
+            for _ in pixels:  # reads all maps, so that NaN in them is an error here too
                 pass
             warn_undefined(name, f"{kind} pixels in masks", sample_weight, stacklevel=5)
             return None

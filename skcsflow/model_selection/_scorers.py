@@ -1,9 +1,9 @@
-"""Scores of anomaly detectors for scikit-learn's `scoring`.
+"""Scorers of outlier detectors for scikit-learn's parameter `scoring`.
 
-For outlier detectors `decision_function` and `score_samples` are high where a row is *normal*. With 1
-for a defect, as is usual in inspection, scikit-learn's ``scoring="roc_auc"`` therefore is silently
-inverted: the better the detector, the lower the score. The scorers here take such labels as well as
-scikit-learn's +1/-1, and always mean the same: defects are the positive class, and are to stand out.
+The `decision_function` and `score_samples` of outlier detectors are higher for *normal* rows. With the label 1
+for a defect, scikit-learn's ``scoring="roc_auc"`` is therefore inverted without a warning: the better the
+detector, the lower the score. The scorers here read such labels as well as scikit-learn's +1/-1, and defects
+are always the positive class.
 
 >>> import numpy as np
 >>> from sklearn.ensemble import IsolationForest
@@ -38,19 +38,19 @@ __all__ = ["anomaly_average_precision", "anomaly_f1", "anomaly_roc_auc"]
 class _AnomalyScorer(_BaseScorer):
     """A scorer of outlier detectors, called as ``scorer(estimator, X, y)``.
 
-    One of scikit-learn's scorers, so that those of a multi-metric search share one call of
-    `score_samples`, and sample weights are passed where they are asked for.
+    It derives from scikit-learn's scorers, so that the scorers of a multi-metric search share one
+    call of `score_samples`, and sample weights are passed if they are requested.
 
     Parameters
     ----------
     name : str
-        Its name.
+        The scorer's name.
     score_func : callable
         ``score_func(defect, response, sample_weight=None)`` gives the score.
     response_method : str or tuple of str
-        The estimator's method, or several of which the first that it has is taken.
+        The estimator's method, or several, of which the first that the estimator has is used.
     doc : str
-        Its docstring.
+        The scorer's docstring.
 
     Examples
     --------
@@ -87,8 +87,8 @@ class _AnomalyScorer(_BaseScorer):
     ) -> float:
         if is_classifier(estimator):
             raise ValueError(
-                f"{self.__name__} scores outlier detectors, whose scores are high for normal rows, but "
-                f"{type(estimator).__name__} is a classifier."
+                f"{self.__name__} is for outlier detectors, whose scores are higher for normal rows, but "
+                f"{type(estimator).__name__} is a classifier. Use one of scikit-learn's own scorers."
             )
         defect = is_defect(y_true, ones_are_normal=False)
         method = _check_response_method(estimator, self._response_method).__name__
@@ -121,20 +121,21 @@ def _f1(y_true: NDArray[np.bool_], y_pred: NDArray[Any], sample_weight: ArrayLik
     return f1_score(y_true, y_pred == -1, sample_weight=sample_weight)
 
 
-_CALL = """
+_CALL_DOC = """
 
     Parameters
     ----------
     estimator : estimator instance
         A fitted outlier detector, or a pipeline or search that ends in one.
     X : array-like of length n
-        What it takes.
+        Rows to score, as the estimator takes them.
     y_true : array-like of shape (n,)
-        +1 and -1 (-1 is a defect), 0 and 1 (1 is a defect) or booleans (True is a defect).
-        Nothing but the number 1 is ambiguous, and an error. Where one of the kinds is
-        missing otherwise, scikit-learn's metric decides; its ROC AUC is NaN, with a warning.
+        Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or
+        strings with "good" or "normal" for the normal rows. Labels that are all the number 1
+        are ambiguous, and an error. If otherwise one of the kinds is missing, the result is
+        that of scikit-learn's metric; the ROC AUC is NaN then, with a warning.
     sample_weight : array-like of shape (n,), default=None
-        Weights of the rows. To have a search pass them under metadata routing, call
+        Weights of the rows. For a search to pass them under metadata routing, call
         ``set_score_request(sample_weight=True)`` on a copy (``copy.deepcopy``).
 
     Returns
@@ -145,32 +146,33 @@ _CALL = """
     Raises
     ------
     ValueError
-        Where y holds other labels, or the estimator is a classifier.
+        If y holds other labels, or the estimator is a classifier.
 """
 
-_RESPONSE = ("score_samples", "decision_function")
+_SCORE_METHODS = ("score_samples", "decision_function")
 
 anomaly_roc_auc = _AnomalyScorer(
     "anomaly_roc_auc",
     _roc_auc,
-    _RESPONSE,
+    _SCORE_METHODS,
     """Area under the ROC curve, with defects as the positive class.
 
-    How often a defect gets a lower `score_samples` (or `decision_function`, where there is
-    none) than a normal row. Not inverted for labels 0/1, as scikit-learn's `"roc_auc"` is."""
-    + _CALL,
+    It is the probability that a defect has a lower `score_samples` (or `decision_function`, if
+    there is no `score_samples`) than a normal row. For labels 0/1, scikit-learn's `"roc_auc"`
+    is 1 minus this score."""
+    + _CALL_DOC,
 )
 
 anomaly_average_precision = _AnomalyScorer(
     "anomaly_average_precision",
     _average_precision,
-    _RESPONSE,
+    _SCORE_METHODS,
     """Average precision, with defects as the positive class.
 
-    Ranks by minus `score_samples` (or `decision_function`, where there is none).
-    scikit-learn's `"average_precision"` takes normal rows as positive for labels +1/-1,
-    and is inverted for labels 0/1."""
-    + _CALL,
+    Rows are ranked by the negative of `score_samples` (or of `decision_function`, if there is no
+    `score_samples`). scikit-learn's `"average_precision"` takes normal rows as the positive
+    class for labels +1/-1, and ranks the wrong way round for labels 0/1."""
+    + _CALL_DOC,
 )
 
 anomaly_f1 = _AnomalyScorer(
@@ -179,7 +181,7 @@ anomaly_f1 = _AnomalyScorer(
     "predict",
     """F1 score of `predict`, with defects as the positive class.
 
-    scikit-learn's `"f1"` scores how well normal rows are found for labels +1/-1, and
+    scikit-learn's `"f1"` takes normal rows as the positive class for labels +1/-1, and
     fails for labels 0/1."""
-    + _CALL,
+    + _CALL_DOC,
 )

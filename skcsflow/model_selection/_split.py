@@ -1,4 +1,4 @@
-"""Cross-validation for detectors that learn from normal rows alone."""
+"""Cross-validation for detectors that learn from normal rows only."""
 
 import warnings
 from collections.abc import Iterator
@@ -17,60 +17,63 @@ __all__ = ["OneClassKFold"]
 
 
 class OneClassKFold(BaseCrossValidator):
-    """K-fold cross-validation for detectors that learn from normal rows alone.
+    """K-fold cross-validation for detectors that learn from normal rows only.
 
-    Training folds hold normal rows only, test folds hold normal rows and defects. In each
-    repeat every row, normal or defective, is tested exactly once, and both kinds are
-    spread evenly: without groups, any two test folds differ by one normal row at most, by
-    one defect at most, and by one row at most in all.
+    Training folds hold normal rows only; test folds hold normal rows and defects. In each
+    repeat every row is in exactly one test fold, and both kinds are spread evenly: without
+    groups, the test folds differ by at most one normal row, one defect and one row in total.
 
-    Works wherever scikit-learn takes `cv` together with y, whatever X is.
+    It can be passed as `cv` wherever scikit-learn takes it together with y, for any kind of X.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, 2 or more.
     n_repeats : int, default=1
-        How often to cut the rows into folds, each time in another way. More than 1 needs
-        `shuffle=True`, and gives no partition, which `cross_val_predict` asks for.
+        Number of times to split the rows into folds, each time differently. More than 1
+        needs `shuffle=True`. `cross_val_predict` needs 1, because it asks for a partition.
     shuffle : bool, default=False
-        Whether to draw the folds at random. Otherwise a fold's normal rows stand next to
-        each other in y, so that similar neighbours, such as frames of one film, stay
-        together as far as they can; its defects are dealt out one by one.
+        Whether to assign rows to folds at random. Otherwise the normal rows of a test fold are
+        consecutive in y, so that similar neighbours, such as frames of one film, mostly share
+        a fold; its defects are assigned in turn.
     normal_label : object, default=None
         The label of normal rows; every other label is a defect, and each kind of defect
-        is spread evenly. None: y holds +1 and -1 (-1 is a defect), 0 and 1 (1 is a
-        defect) or booleans (True is a defect); a y of nothing but the number 1 is read as
-        +1, all normal.
+        is spread evenly over the test folds. None: y holds +1/-1 (-1 for a defect), 0/1 (1 for a
+        defect), booleans (True for a defect), or strings with "good" or "normal" for the
+        normal rows. A y of only the number 1 is read as +1, all normal.
     random_state : int, RandomState instance or None, default=None
-        Seed for `shuffle`. An int gives the same folds at each call. None draws anew each
-        time, and leaves numpy's global state alone.
+        Seed for `shuffle`. An int gives the same folds in each call. None gives other folds
+        in each call, and doesn't use NumPy's global random state.
 
     See Also
     --------
-    sklearn.model_selection.StratifiedKFold : Folds for classifiers, which train on defects.
-    anomaly_roc_auc : A score that takes the same labels.
+    sklearn.model_selection.StratifiedKFold : For classifiers, which also train on defects.
+    anomaly_roc_auc : A score that reads the same labels.
 
     Notes
     -----
-    With `groups`, all rows of a group are tested in one fold, so none of them is trained on
-    in that fold. Groups may hold both kinds. They are dealt out, large ones first, to where
-    they even out the folds most; every fold tests normal rows.
+    With `groups`, all rows of a group are in the same test fold, and in no training fold of
+    that split. Groups may hold both kinds. They are assigned one by one, large ones first, to the
+    fold that this balances best. Every test fold holds normal rows.
 
-    Where there are defects, but too few for every fold to test one, a UserWarning says so.
-    None at all is fine: every fold then tests normal rows only.
+    If y has defects, but some test folds get none, there is a UserWarning. A y without
+    defects gives test folds of normal rows only, without a warning.
 
-    A search with `refit=True` fits the best candidate on all rows, defects too. With labels
-    +1/-1, `skcsflow.CSFlowDetector` leaves the defects out. Otherwise pass `refit=False`
-    and fit on the normal rows.
+    A search with `refit=True` fits the best candidate to all rows, including defects.
+    :class:`skcsflow.CSFlowDetector` leaves them out. For other detectors, pass
+    `refit=False` and fit on the normal rows.
 
-    Training folds hold one kind, for which scores such as the ROC AUC are undefined: the
+    The scorers of this module and :class:`skcsflow.CSFlowDetector` don't know `normal_label`, and
+    read only the labels listed for None. If y holds others, convert them before the
+    cross-validation, for instance with ``np.where(y == "ok", 1, -1)``.
+
+    The ROC AUC and similar scores are undefined for training folds, which hold one kind only: the
     training scores of `learning_curve` are NaN, with warnings, and so are those of
     `HalvingGridSearchCV` unless `return_train_score=False`.
 
-    `cross_val_predict` works with y for its default method, `predict`. With y scikit-learn
-    knows `"decision_function"` there for classifiers only: pass the folds instead of y, see
-    the last example.
+    `cross_val_predict` with y supports only its default method, `predict`, because
+    scikit-learn then expects a classifier for `"decision_function"`. Pass it the folds instead
+    of y, as in the last example.
 
     Examples
     --------
@@ -83,20 +86,19 @@ class OneClassKFold(BaseCrossValidator):
     [0 1 4 5] [2 3 7]
     [0 1 2 3] [4 5 8]
 
-    With a detector, and labels of another kind:
+    With a detector, and strings as labels:
 
     >>> from sklearn.svm import OneClassSVM
     >>> from sklearn.model_selection import cross_val_predict
     >>> X = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 7.0, 8.0, 9.0]).reshape(-1, 1)
     >>> y = ["good"] * 6 + ["crack", "crack", "hole"]
-    >>> cv = OneClassKFold(n_splits=3, normal_label="good")
-    >>> detector = OneClassSVM()
+    >>> cv, detector = OneClassKFold(n_splits=3), OneClassSVM()
     >>> scores = cross_val_predict(detector, X, cv=cv.split(X, y), method="decision_function")
     >>> bool(scores[:6].min() > scores[6:].max())
     True
     """
 
-    # What makes scikit-learn's own group splitters ask for groups under metadata routing.
+    # Requests groups under metadata routing, as scikit-learn's own group splitters do.
     __metadata_request__split: ClassVar[dict[str, bool]] = {"groups": True}
 
     def __init__(
@@ -133,26 +135,26 @@ class OneClassKFold(BaseCrossValidator):
     def split(
         self, X: Any, y: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Cut the rows into folds.
+        """Split the rows into training and test folds.
 
         Parameters
         ----------
         X : sequence or array of length n
-            The rows; only their number matters.
+            The rows; only their number is used.
         y : array-like of shape (n,)
-            Their labels, needed in spite of the default, which is scikit-learn's.
+            Labels. They are required; the default is there for scikit-learn's interface.
         groups : array-like of shape (n,), default=None
-            Labels of groups of rows that are tested together, such as pictures of one part.
+            Labels of groups of rows that belong together, such as pictures of one part.
 
         Returns
         -------
         iterator over tuple of (ndarray, ndarray)
-            Ascending indices of the training rows and of the test rows of each fold.
+            Ascending indices of the training rows and of the test rows of each split.
 
         Raises
         ------
         ValueError
-            Where y or groups can't be used, or there are too few normal rows or groups.
+            If y or groups can't be read, or there are too few normal rows or groups.
         """
         n_rows = _num_samples(X)
         defect = is_defect(y, self.normal_label)
@@ -160,14 +162,18 @@ class OneClassKFold(BaseCrossValidator):
             raise ValueError(f"X has {n_rows} rows, but y has {len(defect)} labels.")
         n_normal = int(np.sum(~defect))
         if n_normal == 0:
-            raise ValueError(f"y labels each of its {n_rows} rows a defect, so there is no normal row.")
+            raise ValueError(
+                f"y labels all of its {n_rows} rows defects, so there is no normal row to learn from."
+            )
         if n_normal < self.n_splits:
-            raise ValueError(f"n_splits={self.n_splits} is more than the normal rows in y, {n_normal}.")
-        kinds = _number(check_labels(y))
-        members = None if groups is None else _number(_check_groups(groups, n_rows))
+            raise ValueError(
+                f"n_splits={self.n_splits} is more than the number of normal rows in y, {n_normal}."
+            )
+        kinds = _to_numbers(check_labels(y))
+        members = None if groups is None else _to_numbers(_check_groups(groups, n_rows))
         rng = self._make_rng()
         if members is None:
-            repeats = [_deal_rows(kinds, defect, self.n_splits, rng) for _ in range(self.n_repeats)]
+            repeats = [_assign_rows(kinds, defect, self.n_splits, rng) for _ in range(self.n_repeats)]
         else:
             counts = np.stack(
                 [
@@ -179,9 +185,9 @@ class OneClassKFold(BaseCrossValidator):
             n_groups = np.count_nonzero(counts, axis=0)
             if n_groups[0] < self.n_splits:
                 raise ValueError(
-                    f"n_splits={self.n_splits} is more than the groups that hold normal rows, {n_groups[0]}."
+                    f"n_splits={self.n_splits} is more than the number of groups with normal rows, {n_groups[0]}."
                 )
-            repeats = [_deal_groups(counts, self.n_splits, rng)[members] for _ in range(self.n_repeats)]
+            repeats = [_assign_groups(counts, self.n_splits, rng)[members] for _ in range(self.n_repeats)]
         self._warn_without_defects(repeats, defect)
         return _iterate_folds(repeats, defect, self.n_splits)
 
@@ -191,7 +197,7 @@ class OneClassKFold(BaseCrossValidator):
         Parameters
         ----------
         X, y, groups : object
-            Not used, here by scikit-learn's convention.
+            Ignored; present for scikit-learn's interface.
 
         Returns
         -------
@@ -203,19 +209,19 @@ class OneClassKFold(BaseCrossValidator):
     def _make_rng(self) -> np.random.RandomState | None:
         if not self.shuffle:
             return None
-        # None is not check_random_state's global state: that is the user's, and stays as it is.
+        # For None, check_random_state would use NumPy's global state, which belongs to the user.
         if self.random_state is None:
             return np.random.RandomState()
         return check_random_state(self.random_state)
 
     def _warn_without_defects(self, repeats: list[NDArray[np.int64]], defect: NDArray[np.bool_]) -> None:
         n_defects = int(defect.sum())
-        without = max(self.n_splits - len(np.unique(folds[defect])) for folds in repeats)
-        if n_defects > 0 and without > 0:
+        n_without = max(self.n_splits - len(np.unique(folds[defect])) for folds in repeats)
+        if n_defects > 0 and n_without > 0:
+            in_groups = "" if n_defects < self.n_splits else " in too few groups"
             warnings.warn(
-                f"{without} of the n_splits={self.n_splits} test folds hold no defect, as y has {n_defects}"
-                f"{'' if n_defects < self.n_splits else ' in groups that reach no more folds'}. "
-                "Scores such as the ROC AUC are undefined there.",
+                f"{n_without} of the n_splits={self.n_splits} test folds hold no defect, because y has {n_defects}"
+                f"{in_groups}. Scores such as the ROC AUC are undefined there.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -237,43 +243,43 @@ def _check_groups(groups: ArrayLike, n_rows: int) -> list[Any]:
     return labels
 
 
-def _number(labels: list[Any]) -> NDArray[np.int64]:
-    """Number labels by their first appearance."""
+def _to_numbers(labels: list[Any]) -> NDArray[np.int64]:
+    """Number labels in the order in which they first appear."""
     numbers: dict[Any, int] = {}
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
 
 
-def _deal_rows(
+def _assign_rows(
     kinds: NDArray[np.int64],
     defect: NDArray[np.bool_],
     n_splits: int,
     rng: np.random.RandomState | None,
 ) -> NDArray[np.int64]:
-    """Give each row its fold."""
+    """Choose the test fold of each row."""
     normal_rows, defects = np.flatnonzero(~defect), np.flatnonzero(defect)
     if rng is not None:
         normal_rows, defects = rng.permutation(normal_rows), rng.permutation(defects)
     folds = np.empty(len(defect), dtype=np.int64)
     for fold, rows in enumerate(np.array_split(normal_rows, n_splits)):
         folds[rows] = fold
-    # Dealt out kind by kind, from the first fold that got no extra normal row.
+    # In turn, kind by kind, starting at the first fold without an extra normal row.
     by_kind = defects[np.argsort(kinds[defects], kind="stable")]
     folds[by_kind] = (len(normal_rows) + np.arange(len(by_kind))) % n_splits
     return folds
 
 
-def _deal_groups(
+def _assign_groups(
     counts: NDArray[np.int64], n_splits: int, rng: np.random.RandomState | None
 ) -> NDArray[np.int64]:
-    """Give each group its fold, by its numbers of normal rows and of defects.
+    """Choose the test fold of each group from its numbers of normal rows and of defects.
 
-    Largest first, each goes to the fold where it adds least to the sum of the squares of
-    the folds' shares of both kinds; but to one that lacks a kind where the groups of that
-    kind would run out otherwise.
+    Groups are assigned one by one, large ones first. Each goes to the fold where it adds least to the sum
+    of the squares of the folds' shares of both kinds. If the remaining groups with a kind are only as many as the
+    folds without it, a group with that kind goes to one of those folds.
     """
     shares = counts / np.maximum(counts.sum(axis=0), 1)
     sizes = np.linalg.norm(shares, axis=1)
-    if rng is not None:  # or groups of different sizes would give the same folds each time
+    if rng is not None:  # otherwise groups of different sizes would always give the same folds
         sizes = sizes * rng.uniform(0.8, 1, size=len(sizes))
     folds = np.empty(len(counts), dtype=np.int64)
     fold_shares = np.zeros((n_splits, 2))

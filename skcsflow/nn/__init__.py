@@ -1,6 +1,12 @@
 """The CS-Flow model in torch. It knows nothing of scikit-learn and can be used alone."""
 
-from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, ScoreMode, anomaly_score
+from skcsflow.nn._anomaly_map import (
+    AnomalyMapGenerator,
+    AnomalyMapMode,
+    ScoreMode,
+    anomaly_score,
+    log_likelihood,
+)
 from skcsflow.nn._coupling import CrossScaleCoupling, CrossScaleSubnet
 from skcsflow.nn._extractor import MultiScaleFeatureExtractor
 from skcsflow.nn._flow import CrossScaleFlow
@@ -21,4 +27,9 @@ __all__ = [
     "ScaleWhitening",
     "ScoreMode",
     "anomaly_score",
+    "log_likelihood",
 ]
+
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__  # where users import it from

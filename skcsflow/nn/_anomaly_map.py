@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AnomalyMapGenerator", "AnomalyMapMode", "ScoreMode", "anomaly_score"]
+__all__ = ["AnomalyMapGenerator", "AnomalyMapMode", "ScoreMode", "anomaly_score", "log_likelihood"]
 
 _Mode = TypeVar("_Mode", bound=StrEnum)
 
@@ -59,14 +59,11 @@ class AnomalyMapGenerator(nn.Module):
         Shape of the images; the maps have its height and width.
     mode : AnomalyMapMode or {"all", "max"}, default=AnomalyMapMode.ALL
         How the scales' maps become one.
-    smoothing : float, default=0.0
-        Standard deviation of a Gaussian that the maps are smoothed by, in pixels of
-        images of the size `input_dims`; 0 leaves them as they are, as in the paper.
 
     Raises
     ------
     ValueError
-        Where `mode` is none of the modes, or `smoothing` is negative or not finite.
+        Where `mode` is none of the modes.
 
     Examples
     --------
@@ -77,27 +74,13 @@ class AnomalyMapGenerator(nn.Module):
     torch.Size([2, 1, 256, 256])
     """
 
-    _rows: Tensor
-    _columns: Tensor
-
     def __init__(
-        self,
-        input_dims: tuple[int, int, int],
-        mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
-        *,
-        smoothing: float = 0.0,
+        self, input_dims: tuple[int, int, int], mode: AnomalyMapMode | str = AnomalyMapMode.ALL
     ) -> None:
         super().__init__()
         channels, height, width = input_dims
         self.input_dims = (channels, height, width)
         self.mode = check_mode(AnomalyMapMode, mode)
-        if not 0 <= smoothing < math.inf:
-            raise ValueError(f"smoothing must be 0 or more, and finite, got {smoothing!r}.")
-        self.smoothing = float(smoothing)
-        if self.smoothing:
-            # As products with matrices: a convolution of one channel has no fast kernel on the CPU.
-            for name, n in (("_rows", height), ("_columns", width)):
-                self.register_buffer(name, _gaussian(n, self.smoothing), persistent=False)
 
     def forward(self, z: Sequence[Tensor]) -> Tensor:
         """Compute anomaly maps.
@@ -130,28 +113,20 @@ class AnomalyMapGenerator(nn.Module):
         return [m.square().mean(dim=1, keepdim=True) for m in z]
 
     def fuse(self, scale_maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        """Upsample the scales' maps, make them one and smooth it.
+        """Upsample the scales' maps and make them one.
 
         Parameters
         ----------
         scale_maps : sequence of Tensors of shape (B, 1, H_i, W_i)
             What :meth:`scale_maps` gives.
         size : sequence of int (H, W)
-            Size of the maps to make. Maps are smoothed at the size of `input_dims`, and
-            brought to this one after.
+            Size of the maps to make.
 
         Returns
         -------
         Tensor of shape (B, 1, H, W)
             Anomaly maps.
         """
-        if self.smoothing == 0:
-            return self._product(scale_maps, size)
-        sharp = self._product(scale_maps, self.input_dims[1:])
-        # Maps may be on the CPU already while the model is on a GPU.
-        return _upsample(self._rows.to(sharp) @ sharp @ self._columns.to(sharp).T, size)
-
-    def _product(self, scale_maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         chosen = scale_maps if self.mode is AnomalyMapMode.ALL else scale_maps[:1]
         return torch.stack([_upsample(m, size) for m in chosen]).prod(dim=0)
 
@@ -160,17 +135,6 @@ def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _gaussian(n: int, sigma: float) -> Tensor:
-    """Matrix of shape (n, n) that filters columns by a Gaussian, up to 4 sigma; the ends are repeated."""
-    radius = min(math.ceil(4 * sigma), 8 * n)  # of what lies so far out, all is the end
-    offsets = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
-    positions = (torch.arange(n)[:, None] + offsets).clamp(0, n - 1)
-    matrix = torch.zeros(n, n, dtype=torch.float64)
-    matrix.scatter_add_(1, positions, (kernel / kernel.sum()).expand(n, -1))
-    return matrix
 
 
 def anomaly_score(z: Sequence[Tensor], mode: ScoreMode | str = ScoreMode.MEAN) -> Tensor:
@@ -210,6 +174,32 @@ def anomaly_score(z: Sequence[Tensor], mode: ScoreMode | str = ScoreMode.MEAN) -
     n_dims = sum(m[0].numel() for m in z)
     energy = torch.stack([m.double().square().flatten(1).sum(dim=1) for m in z]).sum(dim=0)
     return energy / (2 * n_dims)
+
+
+def log_likelihood(z: Sequence[Tensor], log_det: Tensor) -> Tensor:
+    r"""Log-likelihood of each sample per dimension: :math:`\log p(x) / D` (paper, equation 1).
+
+    Parameters
+    ----------
+    z : sequence of Tensors of shape (B, C, H_i, W_i)
+        Latent maps.
+    log_det : Tensor of shape (B,)
+        Log-determinant of each sample.
+
+    Returns
+    -------
+    Tensor of shape (B,)
+        In nats, float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcsflow.nn import log_likelihood
+    >>> log_likelihood([torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2)], torch.zeros(1))
+    tensor([-0.9189], dtype=torch.float64)
+    """
+    n_dims = sum(m[0].numel() for m in z)
+    return log_det.double() / n_dims - anomaly_score(z) - math.log(2 * math.pi) / 2
 
 
 def check_mode(modes: type[_Mode], mode: str, name: str = "mode") -> _Mode:

@@ -1,4 +1,4 @@
-"""The flow's convolutions, by the way that is fastest for their maps."""
+"""The flow's convolutions."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skcsflow.nn._column_conv import column_conv2d, pays_in_columns
-from skcsflow.nn._winograd import winograd_conv2d
-
 __all__ = ["SubnetConv2d", "crop_kernel"]
-
-_WIDE = 2**15
-"""Pairs of channels from which on a convolution's products cost more than Winograd's additions."""
 
 
 def crop_kernel(
@@ -21,8 +15,8 @@ def crop_kernel(
     """Cut off the places of a kernel that lie on the padding wherever the kernel is put.
 
     On a map of 2 x 2 positions a kernel of 5 x 5 meets the map with its inner 3 x 3 alone. The
-    others cost products with zeros. And their gradients, which are 0, are now and then not
-    written by torch 2.14 in bfloat16 with AVX-512: seen with stride 2 on maps one position wide.
+    other places only multiply zeros. Their gradients are 0 too, but torch 2.14 leaves them
+    unwritten, as whatever was in memory, in bfloat16 with stride 2 on maps one position wide.
 
     Parameters
     ----------
@@ -53,29 +47,24 @@ def crop_kernel(
 
 
 class SubnetConv2d(nn.Conv2d):
-    """A convolution, not dilated and in one group, that computes only where its kernels meet the map.
-
-    In training on the CPU, wide ones take Winograd's way, and in bfloat16 that of columns, where it is faster.
-    """
+    """A convolution, not dilated and in one group, that computes only where its kernels meet the map."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # A single image, as in scoring, would not repay the transform of the kernels.
-        is_training_on_cpu = self.training and x.device.type == "cpu"
-        is_autocast = torch.is_autocast_enabled("cpu")
-        if (
-            is_training_on_cpu
-            and not is_autocast
-            and self.stride == (1, 1)
-            and self.kernel_size[0] in (3, 5)
-            and self.in_channels * self.out_channels >= _WIDE
-        ):
-            assert self.bias is not None
-            return winograd_conv2d(x, self.weight, self.bias)
+        """Convolve maps (B, in_channels, H, W)."""
         assert not isinstance(self.padding, str)
         weight, padding = crop_kernel(self.weight, x.shape[2:], self.stride, self.padding)
-        # Autocast leaves float64 as it is.
-        is_lowered = is_autocast and torch.float64 not in (x.dtype, weight.dtype)
-        if is_training_on_cpu and is_lowered and pays_in_columns(x, weight, self.stride):
-            dtype = torch.get_autocast_dtype("cpu")
-            return column_conv2d(x, weight, self.bias, self.stride, padding, dtype)
+        if _is_for_onednn(x):
+            # What F.conv2d calls too, but for a batch of one small map, whose last digits would differ.
+            return torch.mkldnn_convolution(x, weight, self.bias, padding, self.stride, (1, 1), 1)
         return F.conv2d(x, weight, self.bias, self.stride, padding)
+
+
+def _is_for_onednn(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.jit.is_tracing()  # for other engines, which don't know it
+        and not torch.compiler.is_compiling()
+    )

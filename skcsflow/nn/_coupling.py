@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skcsflow.nn._convolution import SubnetConv2d
+from skcsflow.nn._resampling import resample
 
 __all__ = ["CrossScaleCoupling", "CrossScaleSubnet", "soft_clamp"]
 
@@ -37,7 +38,13 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
     # skip_init: the constructor's own initialisation would draw from the global
     # random state; CrossScaleSubnet.reset_parameters draws from a generator.
     conv = torch.nn.utils.skip_init(
-        SubnetConv2d, in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2
+        SubnetConv2d,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        dtype=torch.float32,  # whatever torch's default is
     )
     assert isinstance(conv, SubnetConv2d)
     return conv
@@ -75,7 +82,7 @@ class CrossScaleSubnet(nn.Module):
         self.project = nn.ModuleList(_conv(hidden, out, kernel_size) for _ in range(n_scales))
         self.up = nn.ModuleList(_conv(hidden, out, kernel_size) for _ in range(n_scales - 1))
         self.down = nn.ModuleList(_conv(hidden, out, kernel_size, stride=2) for _ in range(n_scales - 1))
-        self.gamma = nn.Parameter(torch.zeros(n_scales))
+        self.gamma = nn.Parameter(torch.zeros(n_scales, dtype=torch.float32))
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -94,13 +101,12 @@ class CrossScaleSubnet(nn.Module):
         out = [conv(h) for conv, h in zip(self.project, hidden, strict=True)]
         for i, conv in enumerate(self.up):
             size = hidden[i].shape[-2:]
-            up = F.interpolate(hidden[i + 1], size=size, mode="bilinear", align_corners=False)
-            out[i] = out[i] + conv(up)
+            out[i] = out[i] + conv(resample(hidden[i + 1], size))
         for i, conv in enumerate(self.down):
             down = conv(hidden[i])
             size = out[i + 1].shape[-2:]
             if down.shape[-2:] != size:  # a backbone that rounds sizes down where ours rounds up
-                down = F.interpolate(down, size=size, mode="bilinear", align_corners=False)
+                down = resample(down, size)
             out[i + 1] = out[i + 1] + down
         return [gamma * r for gamma, r in zip(self.gamma, out, strict=True)]
 

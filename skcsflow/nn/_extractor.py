@@ -40,9 +40,6 @@ class MultiScaleFeatureExtractor(nn.Module):
         Channels of the images.
     n_scales : int, default=3
         Number of scales.
-    smoothing : int, default=1
-        Side of the square of neighbouring positions that feature maps are averaged over,
-        at every scale; odd. 1 leaves them as they are, as in the paper.
     seed : int, default=0
         Seed of random weights.
 
@@ -60,7 +57,7 @@ class MultiScaleFeatureExtractor(nn.Module):
     ------
     ValueError
         Where timm doesn't know the backbone, it has no stage of stride 32, or the
-        weights don't fit; or where `smoothing` is not an odd number of at least 1.
+        weights don't fit.
     OSError
         Where the weights can't be had.
 
@@ -83,21 +80,17 @@ class MultiScaleFeatureExtractor(nn.Module):
         weights: str | os.PathLike[str] | None = "auto",
         num_channels: int = 3,
         n_scales: int = 3,
-        smoothing: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if smoothing < 1 or smoothing % 2 == 0:
-            raise ValueError(f"smoothing must be an odd number of at least 1, got {smoothing!r}.")
         if num_channels < 1:
             raise ValueError(f"num_channels must be at least 1, got {num_channels!r}.")
         self.backbone_name = backbone
         self.num_channels = num_channels
         self.n_scales = n_scales
-        self.smoothing = smoothing
         model: Any = create_backbone(backbone, weights, num_channels=num_channels, seed=seed)
         for name in ("mean", "std"):
-            values = torch.tensor(model.pretrained_cfg[name])
+            values = torch.tensor(model.pretrained_cfg[name], dtype=torch.float32)
             if len(values) != num_channels:
                 values = values.mean().repeat(num_channels)
             self.register_buffer(name, values[:, None, None])
@@ -113,7 +106,7 @@ class MultiScaleFeatureExtractor(nn.Module):
         self.eval()
         # Any size will do, but not every backbone takes any.
         size = 2 * _STRIDE if self._least_size == 1 else model.pretrained_cfg["input_size"][-1]
-        fold_batch_norms(self.backbone, torch.zeros(1, num_channels, size, size))
+        fold_batch_norms(self.backbone, torch.zeros(1, num_channels, size, size, dtype=torch.float32))
 
     def train(self, mode: bool = True) -> "MultiScaleFeatureExtractor":
         """Stay in evaluation mode: batch norms must use their stored statistics for ever."""
@@ -129,27 +122,24 @@ class MultiScaleFeatureExtractor(nn.Module):
         """
         digest = hashlib.sha1(usedforsecurity=False)
         parts = (self.backbone_name, self.num_channels, self.n_scales)
-        # Without smoothing it is what it was before there was any, so that older files load.
-        digest.update(repr(parts if self.smoothing == 1 else (*parts, self.smoothing)).encode())
+        digest.update(repr(parts).encode())
         for name, tensor in self.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().contiguous().cpu().numpy().data)
         return digest.hexdigest()
 
-    def forward(self, images: Tensor, scales: Sequence[int] | None = None) -> list[Tensor]:
-        """Extract feature maps.
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Extract feature maps: :meth:`pyramid` and :meth:`extract` in one.
 
         Parameters
         ----------
         images : Tensor of shape (B, num_channels, H, W)
             Images of any size, floating, from 0 to 1.
-        scales : sequence of int, default=None
-            Which scales to extract, 0 being the largest; by default all of them.
 
         Returns
         -------
-        list of Tensors of shape (B, channels, H_s, W_s)
-            Feature maps of each scale in turn, by default n_scales and the largest first.
+        list of n_scales Tensors of shape (B, channels, H_s, W_s)
+            Feature maps of each scale, the largest first.
 
         Raises
         ------
@@ -157,37 +147,21 @@ class MultiScaleFeatureExtractor(nn.Module):
             Where rank or channels of the images don't fit, or the backbone can't take
             images of this size, or of one of the smaller sizes that it becomes.
         """
-        scales = range(self.n_scales) if scales is None else scales
-        features = []
-        for scale, scaled in zip(scales, self.pyramid(images, scales), strict=True):
-            try:
-                features.append(self.extract(scaled))
-            except (AssertionError, RuntimeError) as error:
-                if not _may_be_due_to_size(error):
-                    raise
-                raise ValueError(
-                    f"backbone={self.backbone_name!r} can't take images of {images.shape[-2]} x "
-                    f"{images.shape[-1]} pixels, at scale {scale} {scaled.shape[-2]} x {scaled.shape[-1]}: "
-                    f"{str(error).rstrip('.')}. Choose another input_size or backbone; EfficientNets, "
-                    "ResNets and ConvNeXts take any size."
-                ) from error
-        return features
+        return self.extract(self.pyramid(images))
 
-    def pyramid(self, images: Tensor, scales: Sequence[int] | None = None) -> list[Tensor]:
+    def pyramid(self, images: Tensor) -> list[Tensor]:
         """Normalise images, and make them smaller by half for each scale.
 
         Parameters
         ----------
         images : Tensor of shape (B, num_channels, H, W)
             Images of any size, floating, from 0 to 1.
-        scales : sequence of int, default=None
-            Which scales to give, 0 being the largest; by default all of them.
 
         Returns
         -------
-        list of Tensors of shape (B, num_channels, H / 2**s, W / 2**s)
-            What :meth:`extract` takes, sizes rounded up, and at least 32 for a backbone
-            without padding; bilinear, with antialiasing.
+        list of n_scales Tensors of shape (B, num_channels, H / 2**s, W / 2**s)
+            Sizes rounded up, and at least 32 for a backbone without padding; bilinear,
+            with antialiasing.
 
         Raises
         ------
@@ -199,41 +173,55 @@ class MultiScaleFeatureExtractor(nn.Module):
                 f"Expected images of shape (batch, {self.num_channels}, height, width), got {tuple(images.shape)}."
             )
         images = (images - self.mean) / self.std
-        scaled = []
-        for scale in range(self.n_scales) if scales is None else scales:
-            height, width = (max(-(-n // 2**scale), self._least_size) for n in images.shape[-2:])
-            scaled.append(images if scale == 0 else _resize(images, (height, width)))
+        scaled = [images]
+        for scale in range(1, self.n_scales):
+            size = [max(-(-n // 2**scale), self._least_size) for n in images.shape[-2:]]
+            scaled.append(
+                F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+            )
         return scaled
 
-    def extract(self, images: Tensor) -> Tensor:
-        """Extract the feature maps of one scale.
+    def extract(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Extract feature maps of images at all scales.
 
         Parameters
         ----------
-        images : Tensor of shape (B, num_channels, H_s, W_s)
-            Normalised images, one scale of their :meth:`pyramid`.
+        pyramid : sequence of n_scales Tensors of shape (B, num_channels, H_s, W_s)
+            What :meth:`pyramid` gives.
 
         Returns
         -------
-        Tensor of shape (B, channels, ceil(H_s / stride), ceil(W_s / stride))
-            Feature maps.
+        list of Tensors of shape (B, channels, ceil(H_s / stride), ceil(W_s / stride))
+            Feature maps of each scale.
+
+        Raises
+        ------
+        ValueError
+            Where the backbone can't take images of one of these sizes.
         """
-        features = self.backbone(images)
+        return [self._extract_scale(scale, pyramid) for scale in range(self.n_scales)]
+
+    def _extract_scale(self, scale: int, pyramid: Sequence[Tensor]) -> Tensor:
+        images = pyramid[scale]
+        try:
+            features = self.backbone(images)
+        except (AssertionError, RuntimeError) as error:
+            if not _may_be_due_to_size(error):
+                raise
+            raise ValueError(
+                f"backbone={self.backbone_name!r} can't take images of {pyramid[0].shape[-2]} x "
+                f"{pyramid[0].shape[-1]} pixels, at scale {scale} {images.shape[-2]} x {images.shape[-1]}: "
+                f"{str(error).rstrip('.')}. Choose another input_size or backbone; EfficientNets, "
+                "ResNets and ConvNeXts take any size."
+            ) from error
         maps: Tensor = features[0] if isinstance(features, list) else features
-        if self.smoothing == 1:
-            return maps
-        padding = self.smoothing // 2
-        return F.avg_pool2d(maps, self.smoothing, stride=1, padding=padding, count_include_pad=False)
+        return maps
 
 
 def _may_be_due_to_size(error: Exception) -> bool:
     # Memory, device and dtype fail with errors derived from RuntimeError, or with one of these words.
     other = re.search(r"alloc|out of memory|CUDA|cuDNN|cuBLAS|same device|\btype\b|dtype", str(error))
     return type(error) in (AssertionError, RuntimeError) and other is None
-
-
-def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 @torch.no_grad()
@@ -244,7 +232,7 @@ def _cut_efficientnet(model: Any, num_channels: int) -> tuple[nn.Module, int, in
     stem = [model.conv_stem, model.bn1]
     if hasattr(model, "act1"):  # GhostNets keep apart the activation that is elsewhere a part of bn1
         stem.append(model.act1)
-    x = nn.Sequential(*stem)(torch.zeros(1, num_channels, size, size))
+    x = nn.Sequential(*stem)(torch.zeros(1, num_channels, size, size, dtype=torch.float32))
     shapes = []
     for block in model.blocks:
         x = block(x)

@@ -1,6 +1,5 @@
 """The cross-scale flow."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skcsflow.nn._anomalib import read_anomalib_weights
 from skcsflow.nn._coupling import CrossScaleCoupling, CrossScaleSubnet
 from skcsflow.nn._whitening import ScaleWhitening
 
@@ -238,21 +238,18 @@ class CrossScaleFlow(nn.Module):
         ValueError
             Where the state dict holds no, or not all, weights of such a flow.
         """
+        weights = read_anomalib_weights(state_dict)
+        flow = cls(
+            weights.channels,
+            n_coupling_blocks=len(weights.blocks),
+            cross_conv_hidden_channels=weights.hidden_channels,
+            clamp=clamp,
+            generator=torch.Generator(),  # for weights that are replaced: the global state stays
+        ).to(weights.dtype)
         try:
-            blocks = _group_anomalib_weights(state_dict)
-            # Kernel sizes are the default ones; the 5 of the last block tells that none is missing there.
-            gains = blocks[0]["subnet1.expand.0.weight"], blocks[0]["subnet2.expand.0.weight"]
-            channels = gains[0].shape[1] + gains[1].shape[1]
-            flow = cls(
-                channels,
-                n_coupling_blocks=len(blocks),
-                cross_conv_hidden_channels=gains[0].shape[0],
-                clamp=clamp,
-                generator=torch.Generator(),  # for weights that are replaced: the global state stays
-            ).to(gains[0].dtype)
-            for block, weights in zip(flow.blocks, blocks, strict=True):
-                block.load_state_dict(weights)
-        except (KeyError, IndexError, RuntimeError) as error:
+            for block, state in zip(flow.blocks, weights.blocks, strict=True):
+                block.load_state_dict(state)
+        except RuntimeError as error:
             raise ValueError(
                 f"state_dict does not hold the weights of anomalib's CsFlowModel: {error}"
             ) from error
@@ -270,52 +267,3 @@ def _draw_permutations(channels: int, n_blocks: int, n_scales: int, shared: bool
             for i in range(n_scales):
                 permutations[k, i] = rng.permutation(channels)
     return torch.from_numpy(permutations)
-
-
-_ANOMALIB_KEY = re.compile(r"(?:.*\.)?module_list\.(\d+)\.cross_convolution([12])\.(.+)")
-_ANOMALIB_CONVS = {
-    "conv_scale0_0": "expand.0",
-    "conv_scale1_0": "expand.1",
-    "conv_scale2_0": "expand.2",
-    "conv_scale0_1": "project.0",
-    "conv_scale1_1": "project.1",
-    "conv_scale2_1": "project.2",
-    "up_conv10": "up.0",
-    "up_conv21": "up.1",
-    "down_conv01": "down.0",
-    "down_conv12": "down.1",
-}
-
-
-def _group_anomalib_weights(state_dict: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """One state dict of a CrossScaleCoupling for each of anomalib's coupling layers, in order."""
-    unfit = "state_dict does not hold the weights of anomalib's CsFlowModel"
-    blocks: dict[int, dict[str, Tensor]] = {}
-    gammas: dict[tuple[int, str], dict[int, Tensor]] = {}
-    for key, value in state_dict.items():
-        match = _ANOMALIB_KEY.fullmatch(key)
-        if match is None:
-            continue
-        index, subnet, name = int(match[1]), f"subnet{match[2]}", match[3]
-        weights = blocks.setdefault(index, {})
-        conv, _, kind = name.partition(".")
-        if gamma := re.fullmatch(r"gamma(\d+)", name):
-            gammas.setdefault((index, subnet), {})[int(gamma[1])] = value
-        elif conv in _ANOMALIB_CONVS:
-            weights[f"{subnet}.{_ANOMALIB_CONVS[conv]}.{kind}"] = value
-        else:
-            raise ValueError(f"{unfit}: it has no {key!r}.")
-    for (index, subnet), gains in gammas.items():
-        blocks[index][f"{subnet}.gamma"] = torch.cat([gains[i] for i in sorted(gains)])
-    if not blocks:
-        raise ValueError(
-            "state_dict holds no weights of anomalib's CsFlowModel: no key contains "
-            "'module_list.<k>.cross_convolution'."
-        )
-    # Its modules are a permutation, which has no weights, and a coupling layer in turn.
-    expected = range(1, max(blocks) + 1, 2)
-    if sorted(blocks) != list(expected):
-        raise ValueError(
-            f"{unfit}: module_list.<k> should have some for k = {list(expected)}, got {sorted(blocks)}."
-        )
-    return [blocks[index] for index in sorted(blocks)]

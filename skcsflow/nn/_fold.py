@@ -37,7 +37,7 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> int:
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if child in folded:
-                setattr(parent, name, _rest_of(child))
+                setattr(parent, name, _without_normalisation(child))
     return len(folded)
 
 
@@ -108,7 +108,7 @@ def _fold(conv: nn.Conv2d, norm: Any) -> None:
     conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
 
 
-def _rest_of(norm: nn.Module) -> nn.Module:
+def _without_normalisation(norm: nn.Module) -> nn.Module:
     """What a norm does beside normalising: timm's has its activation in it."""
     rest = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
     rest = [module for module in rest if not isinstance(module, nn.Identity)]

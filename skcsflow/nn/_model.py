@@ -1,13 +1,13 @@
 """The whole model: images in, maps and scores out."""
 
 import os
-from collections.abc import Iterable
-from numbers import Integral
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from skcsflow._checks import check_size
 from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, ScoreMode, anomaly_score, check_mode
 from skcsflow.nn._extractor import MultiScaleFeatureExtractor
 from skcsflow.nn._flow import CrossScaleFlow
@@ -52,12 +52,8 @@ class CSFlowModel(nn.Module):
     whiten : bool, default=False
         Whether the flow begins with a whitening layer. It is the identity until
         ``model.flow.initialize_whitening(features)`` is called.
-    feature_smoothing : int, default=1
-        Side of the square of positions that features are averaged over; 1: none.
     map_mode : AnomalyMapMode or {"all", "max"}, default=AnomalyMapMode.ALL
         How the scales' maps become one.
-    map_smoothing : float, default=0.0
-        Standard deviation of a Gaussian that maps are smoothed by, in pixels.
     score_mode : ScoreMode or {"mean", "top"}, default=ScoreMode.MEAN
         How latent maps become a score, see :func:`anomaly_score`.
     seed : int, default=0
@@ -104,14 +100,12 @@ class CSFlowModel(nn.Module):
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
         whiten: bool = False,
-        feature_smoothing: int = 1,
         map_mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
-        map_smoothing: float = 0.0,
         score_mode: ScoreMode | str = ScoreMode.MEAN,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        height, width = _height_and_width(input_size)
+        height, width = check_size(input_size, "input_size")
         self.config: dict[str, Any] = {
             "input_size": (height, width),
             "cross_conv_hidden_channels": cross_conv_hidden_channels,
@@ -121,13 +115,11 @@ class CSFlowModel(nn.Module):
             "backbone": backbone,
             "weights": None if weights is None else os.fspath(weights),
             "whiten": whiten,
-            "feature_smoothing": feature_smoothing,
             "map_mode": str(map_mode),
-            "map_smoothing": float(map_smoothing),
             "score_mode": str(check_mode(ScoreMode, score_mode, "score_mode")),
         }
         self.feature_extractor = MultiScaleFeatureExtractor(
-            backbone, weights=weights, num_channels=num_channels, smoothing=feature_smoothing, seed=seed
+            backbone, weights=weights, num_channels=num_channels, seed=seed
         )
         self.flow = CrossScaleFlow(
             self.feature_extractor.channels,
@@ -137,9 +129,32 @@ class CSFlowModel(nn.Module):
             whiten=whiten,
             generator=torch.Generator().manual_seed(seed),
         )
-        self.anomaly_map_generator = AnomalyMapGenerator(
-            (num_channels, height, width), map_mode, smoothing=map_smoothing
-        )
+        self.anomaly_map_generator = AnomalyMapGenerator((num_channels, height, width), map_mode)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the images, and of the maps."""
+        size: tuple[int, int] = self.config["input_size"]
+        return size
+
+    @property
+    def score_mode(self) -> ScoreMode:
+        """How latent maps become a score."""
+        return ScoreMode(self.config["score_mode"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.feature_extractor.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.feature_extractor.mean.dtype
+
+    def scale_maps(self, z: Sequence[Tensor]) -> list[Tensor]:
+        """Compute the anomaly map of each scale, see :meth:`AnomalyMapGenerator.scale_maps`."""
+        return self.anomaly_map_generator.scale_maps(z)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor] | CSFlowOutput:
         """Latent maps in training mode, anomaly maps and scores in evaluation mode.
@@ -158,13 +173,4 @@ class CSFlowModel(nn.Module):
         z, log_det = self.flow(self.feature_extractor(images))
         if self.training:
             return z, log_det
-        return CSFlowOutput(self.anomaly_map_generator(z), anomaly_score(z, self.config["score_mode"]))
-
-
-def _height_and_width(input_size: Any) -> tuple[int, int]:
-    size = tuple(input_size) if isinstance(input_size, Iterable) else (input_size, input_size)
-    if len(size) != 2 or not all(isinstance(n, Integral) and int(n) >= 1 for n in size):
-        raise ValueError(
-            f"input_size must be an integer of at least 1, or two (height, width), got {input_size!r}."
-        )
-    return int(size[0]), int(size[1])
+        return CSFlowOutput(self.anomaly_map_generator(z), anomaly_score(z, self.score_mode))

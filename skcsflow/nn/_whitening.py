@@ -50,11 +50,11 @@ class ScaleWhitening(nn.Module):
         super().__init__()
         self.channels = channels
         self.n_scales = n_scales
-        identity = torch.eye(channels).repeat(n_scales, 1, 1)
-        self.register_buffer("mean", torch.zeros(n_scales, channels))
+        identity = torch.eye(channels, dtype=torch.float32).repeat(n_scales, 1, 1)
+        self.register_buffer("mean", torch.zeros(n_scales, channels, dtype=torch.float32))
         self.register_buffer("weight", identity)
         self.register_buffer("inverse_weight", identity.clone())
-        self.register_buffer("log_abs_det", torch.zeros(n_scales))
+        self.register_buffer("log_abs_det", torch.zeros(n_scales, dtype=torch.float32))
 
     @torch.no_grad()
     def initialize(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.003) -> None:
@@ -125,8 +125,7 @@ class ScaleWhitening(nn.Module):
         # Never in bfloat16: eigenvalues differ by orders of magnitude.
         with torch.autocast(features[0].device.type, enabled=False):
             whitened = [
-                nn.functional.conv2d(x - self.mean[i, :, None, None], self.weight[i, :, :, None, None])
-                for i, x in enumerate(features)
+                _mix_channels(self.weight[i], x - self.mean[i, :, None, None]) for i, x in enumerate(features)
             ]
         return whitened, self._log_det(features)
 
@@ -146,7 +145,7 @@ class ScaleWhitening(nn.Module):
             Log-determinant of the inverse's Jacobian: the negative of the forward one.
         """
         features = [
-            nn.functional.conv2d(x, self.inverse_weight[i, :, :, None, None]) + self.mean[i, :, None, None]
+            _mix_channels(self.inverse_weight[i], x) + self.mean[i, :, None, None]
             for i, x in enumerate(whitened)
         ]
         return features, -self._log_det(whitened)
@@ -155,6 +154,13 @@ class ScaleWhitening(nn.Module):
         positions = [x.shape[2] * x.shape[3] for x in features]
         log_det = sum(n * self.log_abs_det[i] for i, n in enumerate(positions))
         return torch.as_tensor(log_det).expand(features[0].shape[0])
+
+
+def _mix_channels(weight: Tensor, x: Tensor) -> Tensor:
+    """Multiply every position's channel vector by a matrix."""
+    if x.is_cuda:  # a convolution might be computed in TF32, which is too coarse here
+        return torch.matmul(weight, x.flatten(2)).view_as(x)
+    return nn.functional.conv2d(x, weight[:, :, None, None])
 
 
 def _shrink(covariance: Tensor, shrinkage: float) -> Tensor:

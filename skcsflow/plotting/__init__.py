@@ -1,7 +1,7 @@
-"""Displays of an anomaly detector's maps, scores and training, in the manner of scikit-learn's.
+"""Displays of an anomaly detector's maps, scores and training, in the style of scikit-learn's displays.
 
-They need matplotlib, which the extra ``plot`` brings: ``pip install "skcsflow[plot]"``. It's imported where
-something is drawn, not here.
+They need matplotlib: ``pip install "skcsflow[plot]"``. It is imported when something is drawn, and not with
+this package.
 """
 
 from skcsflow.plotting._anomaly_map import AnomalyMapDisplay
@@ -10,3 +10,6 @@ from skcsflow.plotting._roc import RocByKindDisplay
 from skcsflow.plotting._scores import ScoreHistogramDisplay
 
 __all__ = ["AnomalyMapDisplay", "HistoryDisplay", "RocByKindDisplay", "ScoreHistogramDisplay"]
+
+for _class in (AnomalyMapDisplay, HistoryDisplay, RocByKindDisplay, ScoreHistogramDisplay):
+    _class.__module__ = __name__  # where users import it from

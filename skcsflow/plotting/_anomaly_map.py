@@ -6,36 +6,34 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skcsflow._checks import check_finite_scores
 from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
     check_kinds,
     check_length,
-    check_scores,
     fitted_attribute,
     require_matplotlib,
 )
 from skcsflow.plotting._images import read_images, read_maps, read_masks, resize_map
 from skcsflow.plotting._layout import fit_text, plan_layout
-from skcsflow.plotting._overlay import beyond, line_style, outline, shared_norm, title_lines
+from skcsflow.plotting._overlay import colorbar_extend, line_style, outline, shared_norm, title_lines
 
 __all__ = ["AnomalyMapDisplay"]
 
-_MASK_COLOUR, _MAP_COLOUR = (
-    "#00E5FF",
-    "#FFFFFF",
-)  # neither is among inferno's colours, nor in a grey image both
-_WRONG_COLOUR = "#B34700"
-_FEW = 6  # up to so many images are shown without their maps too
+# The colour map "inferno" has neither of these two colours, and a grey image has at most the second.
+_MASK_COLOUR, _MAP_COLOUR = "#00E5FF", "#FFFFFF"
+_ERROR_COLOUR = "#B34700"
+_MAX_PAIRS = 6  # up to this number, images are also shown without their maps
 
 
 class AnomalyMapDisplay:
     """Images with their anomaly maps, all on one colour scale.
 
-    Create it with :meth:`from_estimator` or :meth:`from_maps`. All parameters are kept as attributes.
+    Create it with :meth:`from_estimator` or :meth:`from_maps`. All parameters are also attributes.
 
-    Each overlay shows the image in grey, so that colour means anomaly alone, and the map over it, the more
-    opaque the higher it is. The scale is the same for all images of a display: scaled each by itself, the
-    map of a perfect part would look as alarming as that of a broken one.
+    Each overlay shows the image in grey, so that colours come from the map only, and the map over it, more
+    opaque where it is higher. The scale is the same for all images of a display, so that the map of a good part
+    doesn't look as anomalous as that of a defective one.
 
     Parameters
     ----------
@@ -44,7 +42,7 @@ class AnomalyMapDisplay:
     maps : sequence of ndarray of shape (h, w), float
         Their anomaly maps, which are resized to the images.
     masks : sequence of ndarray of shape (h, w), bool, or None; default=None
-        True where an image is defective. None in it: not known.
+        True where an image is defective. None in the sequence: the mask isn't known.
     y : ndarray of shape (n,), bool, default=None
         True where an image is defective.
     kinds : sequence of str, default=None
@@ -52,7 +50,7 @@ class AnomalyMapDisplay:
     scores : ndarray of shape (n,), default=None
         `score_samples` of each image; higher is more normal.
     y_pred : ndarray of shape (n,), default=None
-        Verdicts: +1 for normal, -1 for defective.
+        Predictions: +1 for normal, -1 for defective.
     map_threshold : float, default=None
         Pixels with a map above it are outlined.
 
@@ -61,13 +59,13 @@ class AnomalyMapDisplay:
     figure_ : matplotlib Figure
         The figure.
     axes_ : ndarray of shape (n, 1) or (n, 2) of matplotlib Axes
-        Each image's panels. The last one is the overlay, the first of two the image alone.
+        The panels of each image: the overlay, or the image and its overlay.
     norm_ : matplotlib Normalize
-        The one colour scale.
+        The colour scale of all maps.
     overlays_ : list of length n of matplotlib AxesImage
-        The maps that were drawn.
+        The drawn maps.
     mask_contours_, map_contours_ : list of length n of matplotlib QuadContourSet or None
-        Outlines of the masks, and of the pixels above `map_threshold`. None where nothing is marked.
+        Outlines of the masks, and of the pixels above `map_threshold`. None if there are no such pixels.
     colorbar_ : matplotlib Colorbar
         The colour bar.
 
@@ -82,8 +80,18 @@ class AnomalyMapDisplay:
     >>> display = AnomalyMapDisplay.from_estimator(
     ...     detector, data.images[24:], data.y[24:], masks=data.masks[24:], kinds=data.defect[24:]
     ... )
-    >>> display.axes_.shape  # each image, and its overlay
+    >>> display.axes_.shape  # each image and its overlay
     (3, 2)
+    >>> plt.close(display.figure_)
+
+    With given maps, and more images:
+
+    >>> import numpy as np
+    >>> images = np.full((9, 32, 32), 128, dtype=np.uint8)
+    >>> maps = np.random.default_rng(0).exponential(size=(9, 8, 8))
+    >>> display = AnomalyMapDisplay.from_maps(images, maps, map_threshold=3.0)
+    >>> display.axes_.shape  # overlays only
+    (9, 1)
     >>> plt.close(display.figure_)
     """
 
@@ -119,21 +127,21 @@ class AnomalyMapDisplay:
         kinds: ArrayLike | None = None,
         **plot_params: Any,
     ) -> Self:
-        """Show what a detector makes of images.
+        """Compute the maps and scores of images, and draw them.
 
-        Calls `transform` and `score_samples`, each of which runs the network once, and `predict` only where
-        the detector has no `offset_` to tell the verdicts by. With `memory` set, the detector's backbone
-        runs once in all.
+        Calls `transform` and `score_samples`, each of which runs the network once, and `predict` only if
+        the detector has no `offset_`. With the detector's parameter `memory`, its backbone runs only once.
 
         Parameters
         ----------
         estimator : estimator instance
             A fitted :class:`~skcsflow.CSFlowDetector`, or a pipeline or search that ends in one. Its
-            `map_threshold_`, where it has one, is the threshold of the maps.
+            `map_threshold_` is the threshold of the maps.
         X : array-like of images
-            Whatever the detector takes.
+            Images, as the detector takes them.
         y : array-like of shape (n,), default=None
-            Labels: +1/-1 (-1 is a defect), 0/1 (1 is a defect) or booleans (True is a defect).
+            Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or strings with
+            "good" or "normal" for the normal images.
         masks : array of shape (n, H, W), or sequence; default=None
             Non-zero where an image is defective. A sequence holds arrays, PIL images, paths or None.
         kinds : array-like of shape (n,), default=None
@@ -149,11 +157,11 @@ class AnomalyMapDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         NotFittedError
-            Where the detector isn't fitted.
+            If the detector isn't fitted.
         ValueError
-            Where something doesn't fit the images.
+            If an argument doesn't fit the images.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
         maps = estimator.transform(X)
@@ -189,29 +197,30 @@ class AnomalyMapDisplay:
         map_threshold: float | None = None,
         **plot_params: Any,
     ) -> Self:
-        """Show maps that are at hand.
+        """Draw given maps.
 
         Parameters
         ----------
         images : array-like of images
             An array of shape (n, H, W) or (n, H, W, C), a tensor of shape (n, C, H, W), or a sequence
             of arrays, tensors, PIL images or paths, of any sizes. Integers are scaled by the range of
-            their type, floats should lie from 0 to 1. They are kept at 768 pixels at most.
+            their type, floats should lie from 0 to 1. Large images are shrunk to 768 pixels on the longer side.
         maps : array-like of shape (n, H, W), or sequence of arrays of shape (H, W)
             Anomaly maps of any size; higher is more anomalous.
         masks : array of shape (n, H, W), or sequence; default=None
             Non-zero where an image is defective. A sequence holds arrays, PIL images, paths or None.
         y : array-like of shape (n,), default=None
-            Labels: +1/-1 (-1 is a defect), 0/1 (1 is a defect) or booleans (True is a defect).
+            Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or strings with
+            "good" or "normal" for the normal images.
         kinds : array-like of shape (n,), default=None
             Kind of each image, for its title.
         scores : array-like of shape (n,), default=None
-            What `score_samples` gives; higher is more normal.
+            The result of `score_samples`; higher is more normal.
         y_pred : array-like of shape (n,), default=None
-            Verdicts, as `predict` gives them: +1 and -1. None: told by `scores` and `threshold`, where
+            The result of `predict`: +1 and -1. None: computed from `scores` and `threshold` if
             both are given.
         threshold : float, default=None
-            What `offset_` is: images whose score is below are called defective.
+            The detector's `offset_`: images with a score below it are called defective.
         map_threshold : float, default=None
             Pixels with a map above it are outlined.
         **plot_params
@@ -225,21 +234,9 @@ class AnomalyMapDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         ValueError
-            Where something doesn't fit the images.
-
-        Examples
-        --------
-        >>> import matplotlib.pyplot as plt
-        >>> import numpy as np
-        >>> from skcsflow.plotting import AnomalyMapDisplay
-        >>> images = np.full((9, 32, 32), 128, dtype=np.uint8)
-        >>> maps = np.random.default_rng(0).exponential(size=(9, 8, 8))
-        >>> display = AnomalyMapDisplay.from_maps(images, maps, map_threshold=3.0)
-        >>> display.axes_.shape  # many images: overlays alone
-        (9, 1)
-        >>> plt.close(display.figure_)
+            If an argument doesn't fit the images.
         """
         require_matplotlib(f"{cls.__name__}.from_maps")
         images = read_images(images)
@@ -248,19 +245,19 @@ class AnomalyMapDisplay:
             raise ValueError("There are no images to show.")
         given: dict[str, Any] = {
             "y": None if y is None else is_defect(y),
-            "scores": None if scores is None else check_scores(scores),
-            "y_pred": None if y_pred is None else _check_verdicts(y_pred),
+            "scores": None if scores is None else check_finite_scores(scores, "scores"),
+            "y_pred": None if y_pred is None else _check_predictions(y_pred),
         }
         for name, values in given.items():
             if values is not None:
-                check_length(values, n, name, "the list of images")
+                check_length(values, n, name, "images")
         if y_pred is None and threshold is not None and given["scores"] is not None:
             given["y_pred"] = np.where(given["scores"] < threshold, -1, 1)
         display = cls(
             images,
             read_maps(maps, n),
             masks=None if masks is None else read_masks(masks, n),
-            kinds=check_kinds(kinds, n, "the list of images"),
+            kinds=check_kinds(kinds, n, "images"),
             map_threshold=map_threshold,
             **given,
         )
@@ -283,23 +280,24 @@ class AnomalyMapDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array of n of them, default=None
-            Where to draw the overlays, one for each image. None: in a new figure.
+            Axes for the overlays, one for each image. None: those of a new figure.
         show_images : bool, default=None
-            Whether each image is shown without its map too. None: where there are six or fewer.
+            Whether each image is shown without its map too. None: if there are six images or fewer.
         n_columns : int, default=8
-            The most columns of a grid of overlays.
+            The largest number of columns in a grid of overlays.
         cmap : str or matplotlib Colormap, default="inferno"
-            The colours. The default is perceptually uniform, and readable in grey and for the colour-blind.
+            The colours. The default is perceptually uniform, and readable in grey and for colour-blind people.
         alpha : float, default=0.85
-            Opacity of a map at the top of the scale. It falls to none at the bottom, as a square root does.
+            Opacity of a map at the top of the scale. Below, it is proportional to the square root of the position
+            on the scale.
         norm : matplotlib Normalize, default=None
-            The colour scale. None: logarithmic where all maps are positive, since they reach over several
+            The colour scale. None: logarithmic if all maps are positive, because maps cover several
             orders of magnitude, and linear otherwise.
         vmin, vmax : float, default=None
-            The scale's ends. None: the median and the 99.5th percentile of all pixels of all maps. Where
-            there is a `map_threshold`, the upper end is moved so that the threshold comes to lie at 40 % to
-            50 % of the scale. So maps that stay below it are dark, even where all do, and one
-            glaring defect doesn't darken the others.
+            The ends of the scale. None: the median and the 99.5th percentile of all pixels of all maps. With
+            a `map_threshold`, the upper end is moved so that the threshold lies at 40 % to
+            50 % of the scale. Maps below the threshold are therefore dark, even if all maps are, and a
+            single extreme defect doesn't darken the others.
 
         Returns
         -------
@@ -309,9 +307,9 @@ class AnomalyMapDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         ValueError
-            Where there isn't one axes for each image, `n_columns` is below 1, or `vmin` isn't below `vmax`.
+            If there isn't one axes for each image, `n_columns` is below 1, or `vmin` isn't below `vmax`.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
         if n_columns < 1:
@@ -335,28 +333,28 @@ class AnomalyMapDisplay:
         bar_axes = None
         if ax is None:
             if show_images is None:
-                show_images = n <= _FEW
+                show_images = n <= _MAX_PAIRS
             bar_axes, texts, size = self._new_figure(titles, show_images, n_columns, has_legend)
         else:
             overlays = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-            check_length(overlays, n, "ax", "the list of images")
+            check_length(overlays, n, "ax", "images")
             self.axes_ = overlays[:, None]
             self.figure_ = overlays[0].figure
             inches = [a.get_window_extent().width / self.figure_.dpi for a in overlays]
             texts, size = fit_text(titles, min(inches), 9.0)
 
         colours = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
-        line_width = 1.6 if n <= _FEW else 1.1
+        line_width = 1.6 if n <= _MAX_PAIRS else 1.1
         self.overlays_, self.mask_contours_, self.map_contours_ = [], [], []
         for i, (image, anomaly_map) in enumerate(zip(self.images, self.maps, strict=True)):
             panels = self.axes_[i]
             panels[0].set_title(
                 texts[i],
                 fontsize=size,
-                y=1.0,  # spares matplotlib looking for what else is there
+                y=1.0,  # a fixed height, which is faster than matplotlib's search for one
                 pad=4,
                 linespacing=1.15,
-                color=_WRONG_COLOUR if self._is_wrong(i) else "black",
+                color=_ERROR_COLOUR if self._is_wrong(i) else "black",
                 parse_math=False,
             )
             for panel in panels:
@@ -377,12 +375,12 @@ class AnomalyMapDisplay:
                 outline(overlay, marked[i], (height, width), _MAP_COLOUR, "--", line_width)
             )
 
-        place = {"cax": bar_axes} if bar_axes is not None else {"ax": self.axes_[:, -1].tolist()}
+        bar_position = {"cax": bar_axes} if bar_axes is not None else {"ax": self.axes_[:, -1].tolist()}
         self.colorbar_ = self.figure_.colorbar(
             ScalarMappable(self.norm_, colours),
             label="anomaly map",
-            extend=beyond(self.norm_, self.maps),
-            **place,
+            extend=colorbar_extend(self.norm_, self.maps),
+            **bar_position,
         )
         if isinstance(self.norm_, LogNorm):
             self.colorbar_.ax.yaxis.set_major_formatter(PlainLogFormatter())
@@ -394,28 +392,28 @@ class AnomalyMapDisplay:
         return self
 
     def _new_figure(
-        self, titles: list[list[str]], show_images: bool, n_columns: int, legend: bool
+        self, titles: list[list[str]], show_images: bool, n_columns: int, has_legend: bool
     ) -> tuple[Any, list[str], float]:
         import matplotlib.pyplot as plt
 
         n = len(self.images)
         aspect = float(np.median([image.shape[1] / image.shape[0] for image in self.images]))
         n_lines = max(len(lines) for lines in titles)
-        text = 9.0 if n <= 16 else 7.0
+        text_size = 9.0 if n <= 16 else 7.0
         layout = plan_layout(
             n,
             aspect,
             show_images=show_images,
             n_columns=n_columns,
             n_lines=n_lines,
-            text=text,
-            legend=legend,
+            text_size=text_size,
+            has_legend=has_legend,
         )
         self.figure_ = plt.figure(figsize=layout.size)
         self.axes_ = np.array(
-            [[self.figure_.add_axes(place) for place in places] for places in layout.panels()], dtype=object
+            [[self.figure_.add_axes(panel) for panel in panels] for panels in layout.panels()], dtype=object
         )
-        return self.figure_.add_axes(layout.bar()), *fit_text(titles, layout.width, text)
+        return self.figure_.add_axes(layout.bar()), *fit_text(titles, layout.width, text_size)
 
     def _title(self, i: int) -> list[str]:
         return title_lines(
@@ -431,27 +429,32 @@ class AnomalyMapDisplay:
     def _legend(self, ax: Any) -> None:
         from matplotlib.lines import Line2D
 
-        drawn = [
+        outlines = [
             ("true mask", _MASK_COLOUR, "-", self.mask_contours_),
             ("map above threshold", _MAP_COLOUR, "--", self.map_contours_),
         ]
         handles = [
             Line2D([], [], label=label, **line_style(colour, style, 1.6))
-            for label, colour, style, contours in drawn
+            for label, colour, style, contours in outlines
             if any(contour is not None for contour in contours)
         ]
-        how: dict[str, Any] = {"handles": handles, "fontsize": 8, "facecolor": "#BBBBBB", "framealpha": 1.0}
+        params: dict[str, Any] = {
+            "handles": handles,
+            "fontsize": 8,
+            "facecolor": "#BBBBBB",
+            "framealpha": 1.0,
+        }
         if ax is None:
-            self.figure_.legend(loc="lower center", ncols=2, **how)
+            self.figure_.legend(loc="lower center", ncols=2, **params)
         else:
-            self.axes_[0, -1].legend(loc="lower left", **how)
+            self.axes_[0, -1].legend(loc="lower left", **params)
 
 
-def _check_verdicts(y_pred: ArrayLike) -> NDArray[Any]:
-    verdicts = np.asarray(y_pred)
-    for row, verdict in enumerate(verdicts.tolist()):
-        if verdict not in (-1, 1):
+def _check_predictions(y_pred: ArrayLike) -> NDArray[Any]:
+    predictions = np.asarray(y_pred)
+    for row, prediction in enumerate(predictions.tolist()):
+        if prediction not in (-1, 1):
             raise ValueError(
-                f"y_pred must hold +1 and -1, as predict gives them, got {verdict!r} at row {row}."
+                f"y_pred must hold +1 and -1, as predict returns them, got {prediction!r} at row {row}."
             )
-    return verdicts
+    return predictions

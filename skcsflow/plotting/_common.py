@@ -1,4 +1,4 @@
-"""What all displays share: matplotlib, colours, labels, and what is asked of an estimator."""
+"""What all displays share: matplotlib, colours, checks of labels, and attributes of estimators."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,35 +11,34 @@ __all__ = [
     "NORMAL_COLOUR",
     "check_kinds",
     "check_length",
-    "check_scores",
     "defect_style",
     "fitted_attribute",
-    "kinds_of_defect",
     "require_matplotlib",
+    "rows_by_kind",
     "single_axes",
 ]
 
-# Okabe and Ito's colours, which people with any common colour blindness can tell apart. Yellow, which is faint on
-# white, is left out, and grey stands for black, which lines of thresholds and totals have.
+# The colours of Okabe and Ito, which people with any common colour blindness can tell apart. Yellow is left out
+# because it is faint on white. Grey takes the place of black, the colour of thresholds and totals.
 NORMAL_COLOUR = "#0072B2"
-COLOURS = ("#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#666666")
-# Five each, beside six colours of defects: no pair of colour and pattern comes twice among 30 kinds.
-HATCHES = ("////", "..", "xxxx", "\\\\\\\\", "++++")
-LINE_STYLES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+_COLOURS = ("#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#666666")
+# Five hatches and line styles for six colours: 30 kinds of defect have 30 different pairs.
+_HATCHES = ("////", "..", "xxxx", "\\\\\\\\", "++++")
+_LINE_STYLES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 
 
 def require_matplotlib(caller: str) -> None:
-    """Check that matplotlib is there.
+    """Check that matplotlib is installed.
 
     Parameters
     ----------
     caller : str
-        What needs it.
+        The method that needs it, for the error message.
 
     Raises
     ------
     ImportError
-        Where it isn't.
+        If it isn't installed.
     """
     try:
         import_module("matplotlib")
@@ -51,11 +50,11 @@ def require_matplotlib(caller: str) -> None:
 
 def defect_style(i: int) -> tuple[str, str, Any]:
     """Colour, hatch and line style of the i-th kind of defect."""
-    return COLOURS[i % len(COLOURS)], HATCHES[i % len(HATCHES)], LINE_STYLES[i % len(LINE_STYLES)]
+    return _COLOURS[i % len(_COLOURS)], _HATCHES[i % len(_HATCHES)], _LINE_STYLES[i % len(_LINE_STYLES)]
 
 
 def single_axes(ax: Any, figsize: tuple[float, float]) -> Any:
-    """Give the axes to draw on: those given, or those of a new figure."""
+    """Return the given axes, or those of a new figure if None."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -63,55 +62,27 @@ def single_axes(ax: Any, figsize: tuple[float, float]) -> Any:
     return plt.subplots(figsize=figsize, layout="constrained")[1]
 
 
-def check_length(values: Any, n: int, name: str, of: str) -> None:
-    """Check that there is one value for each image."""
+def check_length(values: Any, n: int, name: str, other_name: str) -> None:
+    """Check that `values` has the length n of another argument."""
     if len(values) != n:
-        raise ValueError(f"{name} has length {len(values)}, but {of} has length {n}.")
+        raise ValueError(f"{name} has length {len(values)}, but {other_name} has length {n}.")
 
 
-def check_scores(scores: ArrayLike, name: str = "scores") -> NDArray[np.float64]:
-    """Read scores.
-
-    Parameters
-    ----------
-    scores : array-like of shape (n,)
-        The scores.
-    name : str, default="scores"
-        What messages call them.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        The scores.
-
-    Raises
-    ------
-    ValueError
-        Where they are not one-dimensional, empty or not finite.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"{name} must have shape (n,), with n of at least 1, got shape {values.shape}.")
-    for row in np.flatnonzero(~np.isfinite(values)):
-        raise ValueError(f"{name} must be finite, got {values[row]} at row {row}.")
-    return values
-
-
-def check_kinds(kinds: ArrayLike | None, n: int, of: str = "y") -> list[str] | None:
-    """Read the images' kinds, as text."""
+def check_kinds(kinds: ArrayLike | None, n: int, other_name: str = "y") -> list[str] | None:
+    """Read the kinds of n images as strings."""
     if kinds is None:
         return None
     values = np.asarray(kinds)
     if values.ndim != 1:
         raise ValueError(f"kinds must have shape (n,), got shape {values.shape}.")
-    check_length(values, n, "kinds", of)
+    check_length(values, n, "kinds", other_name)
     return [str(kind) for kind in values.tolist()]
 
 
-def kinds_of_defect(
+def rows_by_kind(
     defect: NDArray[np.bool_], kinds: Sequence[str] | None
 ) -> list[tuple[str, NDArray[np.bool_]]]:
-    """List the kinds of defect, and which rows are of each; sorted by name."""
+    """List the kinds of defect, sorted by name, each with a mask of its rows."""
     if kinds is None:
         return [("defective", defect)] if defect.any() else []
     names = np.array(kinds)
@@ -119,7 +90,7 @@ def kinds_of_defect(
 
 
 def fitted_attribute(estimator: Any, name: str) -> Any:
-    """Give an attribute of a fitted detector, also where it ends a pipeline or search; None where it has none."""
+    """Attribute of a detector, or of the detector at the end of a pipeline or search; None if it has none."""
     while not hasattr(estimator, name):
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_

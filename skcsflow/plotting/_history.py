@@ -1,4 +1,4 @@
-"""The training's history."""
+"""The history of a detector's training."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from skcsflow._checks import check_finite_scores
 from skcsflow.plotting._common import (
     NORMAL_COLOUR,
     check_length,
-    check_scores,
     fitted_attribute,
     require_matplotlib,
 )
@@ -21,19 +21,19 @@ _LABELS = {"grad_norm": "gradient norm", "learning_rate": "learning rate", "seco
 
 
 class HistoryDisplay:
-    """How a detector's training went, epoch by epoch.
+    """Curves of a detector's training: loss, gradient norm and the like for each epoch.
 
     Create it with :meth:`from_estimator`.
 
     Parameters
     ----------
     history : mapping of str to array-like of shape (n_epochs,)
-        A detector's `history_`: one panel for each entry.
+        The `history_` of a detector. Each entry gets a panel.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        One for each entry, in their order.
+        The axes of each entry, in the order of `history`.
     figure_ : matplotlib Figure
         The figure.
     lines_ : dict of str to matplotlib Line2D
@@ -71,11 +71,11 @@ class HistoryDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         NotFittedError
-            Where the detector isn't fitted.
+            If the detector isn't fitted.
         TypeError
-            Where it has no `history_`.
+            If it has no `history_`.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
@@ -90,7 +90,7 @@ class HistoryDisplay:
         Parameters
         ----------
         ax : array of matplotlib Axes, default=None
-            Where to draw, one for each entry. None: in a new figure.
+            Axes to draw on, one for each entry. None: those of a new figure.
 
         Returns
         -------
@@ -100,9 +100,9 @@ class HistoryDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         ValueError
-            Where there is nothing to draw, or not one axes for each entry.
+            If the history is empty, or the number of axes isn't that of the entries.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
@@ -130,13 +130,13 @@ class HistoryDisplay:
         self.figure_ = self.axes_[0].figure
         self.lines_ = {}
         for axes, (name, values) in zip(self.axes_, self.history.items(), strict=True):
-            curve = check_scores(values, f"history[{name!r}]")
+            curve = check_finite_scores(values, f"history[{name!r}]")
             epochs = np.arange(1, len(curve) + 1)
             marker = "o" if len(curve) <= 30 else ""
             (self.lines_[name],) = axes.plot(epochs, curve, color=NORMAL_COLOUR, marker=marker, markersize=3)
             axes.set(xlabel="epoch", ylabel=_LABELS.get(name, name))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(color="#DDDDDD", linewidth=0.6)
-            if name in _LABELS:  # which are never negative
+            if name in _LABELS:  # these are never negative
                 axes.set_ylim(bottom=0)
         return self

@@ -1,46 +1,45 @@
-"""Any images that a detector takes -> arrays to look at."""
+"""Images, maps and masks as a detector takes and gives them -> arrays to draw."""
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from skcsflow._images import read_image, read_pil
 from skcsflow.datasets import read_mask
 
-__all__ = ["fit_mask", "read_images", "read_maps", "read_masks", "resize_map"]
+__all__ = ["read_images", "read_maps", "read_masks", "resize_map", "resize_mask"]
 
-# The longest side in pixels that images are kept at. A panel of a figure has fewer, and 64 photographs of 20
-# megapixels at their own size would fill the memory.
-_LONGEST = 768
+_LONGEST_SIDE = 768
+"""Images are shrunk to this many pixels: a panel of a figure shows fewer, and large photographs fill the memory."""
 
 
 def read_images(X: Any, image_shape: tuple[int, ...] | None = None) -> list[NDArray[np.uint8]]:
-    """Read images, to look at.
+    """Read images to draw.
 
     Parameters
     ----------
     X : array-like of images
         An array of shape (n, H, W) or (n, H, W, C), a tensor of shape (n, C, H, W), or a sequence of
         arrays, tensors, PIL images or paths, of any sizes. Integers are scaled by the range of
-        their type. Floats should lie from 0 to 1; an image whose values don't is stretched
-        from its least to its greatest.
+        their type. Floats should lie from 0 to 1; the values of an image that goes beyond are scaled so that
+        its minimum becomes 0 and its maximum 1.
     image_shape : tuple of int or None, default=None
         Shape of the images in the rows of a 2-D X.
 
     Returns
     -------
     list of ndarray of shape (H, W) or (H, W, 3), uint8
-        The images, of at most 768 pixels at the longer side. Alpha is dropped; other channels than
-        one, three or four are averaged.
+        The images, with at most 768 pixels on the longer side. Alpha is dropped. Images with other numbers of
+        channels than one, three and four are averaged over their channels.
 
     Raises
     ------
     ValueError
-        Where one can't be read, naming its row.
+        If an image can't be read. The message names its row.
     """
     return [_shrink(_to_bytes(image, f"X[{i}]")) for i, image in enumerate(_arrays(X, image_shape))]
 
@@ -51,17 +50,17 @@ def read_maps(maps: Any, n: int, image_shape: tuple[int, ...] | None = None) -> 
         raise ValueError(f"maps has length {len(maps)}, but there are {n} images.")
     if image_shape is not None and getattr(maps, "ndim", 1) == 2:
         maps = np.asarray(maps).reshape(n, *image_shape[:2])
-    read = []
+    arrays = []
     for i, item in enumerate(maps):
         array = np.asarray(_to_numpy(item), dtype=np.float32)
-        if array.ndim == 3 and array.shape[0] == 1:  # a torch model's (n, 1, H, W)
+        if array.ndim == 3 and array.shape[0] == 1:  # of a torch model's (n, 1, H, W)
             array = array[0]
         if array.ndim != 2 or array.size == 0:
             raise ValueError(f"maps[{i}] has shape {array.shape}; a map must have shape (H, W).")
         if not np.isfinite(array).all():
             raise ValueError(f"maps[{i}] contains NaN or infinity.")
-        read.append(array)
-    return read
+        arrays.append(array)
+    return arrays
 
 
 def read_masks(
@@ -72,35 +71,18 @@ def read_masks(
         raise ValueError(f"masks has length {len(masks)}, but there are {n} images.")
     if image_shape is not None and getattr(masks, "ndim", 1) == 2 and masks.dtype != object:
         masks = masks.reshape(n, *image_shape[:2])
-    read: list[NDArray[np.bool_] | None] = []
-    for i, item in enumerate(masks):
-        if item is None:
-            read.append(None)
-            continue
-        if isinstance(item, (str, os.PathLike)) and Path(item).suffix.lower() != ".npy":
-            read.append(read_mask(item))
-            continue
-        array = _item(item, f"masks[{i}]")
-        if array.ndim == 3:
-            is_stack = array.shape[0] == 1 and array.shape[2] > 4  # (1, H, W), as maps may be
-            array = array[0] if is_stack else array[..., :3].max(axis=-1)
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise ValueError(f"masks[{i}] contains NaN.")
-        if array.ndim != 2 or array.size == 0:
-            raise ValueError(f"masks[{i}] has shape {array.shape}; a mask must have shape (H, W).")
-        read.append(array != 0)
-    return read
+    return [_to_mask(item, f"masks[{i}]") for i, item in enumerate(masks)]
 
 
 def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize a map bilinearly to (H, W)."""
+    """Resize a map to (H, W), bilinearly."""
     if anomaly_map.shape == size:
         return anomaly_map
     return np.asarray(Image.fromarray(anomaly_map).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def fit_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Resize a mask to (H, W). A pixel is marked where any that it covers was, so that no thin scratch is lost."""
+def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Resize a mask to (H, W). A pixel is True if any pixel it covers was, so that thin scratches stay visible."""
     if mask.shape == size:
         return mask
     grey = Image.fromarray(mask.astype(np.float32))
@@ -113,7 +95,7 @@ def _arrays(X: Any, image_shape: tuple[int, ...] | None) -> Iterator[NDArray[Any
     if isinstance(X, (list, tuple)) and len(X) > 0 and isinstance(X[0], (list, tuple)):
         X = np.asarray(X)
     if isinstance(X, np.ndarray) and X.ndim == 2:
-        if X.shape[1] == 1 and X.dtype.kind in "OUT":  # a data frame of one column
+        if X.shape[1] == 1 and X.dtype.kind in "OUT":  # a data frame with one column
             X = X[:, 0]
         elif image_shape is not None:
             X = X.reshape(len(X), *image_shape)
@@ -122,50 +104,46 @@ def _arrays(X: Any, image_shape: tuple[int, ...] | None) -> Iterator[NDArray[Any
                 f"The images have shape {X.shape}. Flattened images can't be shown: reshape them to (n, H, W) or "
                 "(n, H, W, C)."
             )
-    channels_first = hasattr(X, "detach")
-    if channels_first and X.ndim != 4:
+    is_tensor = hasattr(X, "detach")
+    if is_tensor and X.ndim != 4:
         raise ValueError(f"A tensor of images must have shape (n, C, H, W), got {tuple(X.shape)}.")
     for i, item in enumerate(X):
-        yield _item(item, f"X[{i}]")
+        yield _to_array(item, f"X[{i}]")
 
 
-def _item(item: Any, name: str) -> NDArray[Any]:
+def _to_array(item: Any, name: str) -> NDArray[Any]:
     if isinstance(item, (str, os.PathLike)):
-        path = Path(item)
-        try:
-            if path.suffix.lower() == ".npy":
-                return np.load(path, allow_pickle=False)
-            with Image.open(path) as image:
-                return _from_pil(image)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{name} ({os.fspath(item)!r}) could not be read as an image: {error}"
-            ) from error
+        return read_image(item, f"{name} ({os.fspath(item)!r})")
     if isinstance(item, Image.Image):
-        return _from_pil(item)
-    if hasattr(item, "detach"):  # a tensor (C, H, W)
-        array = _to_numpy(item)
-        return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
-    return np.asarray(item)
+        return read_pil(item, name)
+    array = _to_numpy(item)
+    if hasattr(item, "detach") and array.ndim == 3:  # a tensor (C, H, W)
+        return np.moveaxis(array, 0, -1)
+    return array
+
+
+def _to_mask(item: Any, name: str) -> NDArray[np.bool_] | None:
+    if item is None:
+        return None
+    if isinstance(item, (str, os.PathLike)):
+        return read_mask(item)
+    array = _to_array(item, name)
+    if array.ndim == 3:
+        is_stack = array.shape[0] == 1 and array.shape[2] > 4  # (1, H, W), of a torch model's (n, 1, H, W)
+        array = array[0] if is_stack else array[..., :3].max(axis=-1)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise ValueError(f"{name} contains NaN.")
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}; a mask must have shape (H, W).")
+    return array != 0
 
 
 def _to_numpy(item: Any) -> NDArray[Any]:
-    """Turn a tensor into an array without importing torch."""
+    """Turn an array or a tensor into an array, without importing torch."""
     if not hasattr(item, "detach"):
         return np.asarray(item)
     tensor = item.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-
-def _from_pil(image: Image.Image) -> NDArray[Any]:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("1", "L", "LA", "La"):
-        image = image.convert("L")
-    elif image.mode not in ("F", "I") and not image.mode.startswith("I;16"):
-        image = image.convert("RGB")
-    array = np.array(image)
-    # How Pillow opens 16-bit files of some formats.
-    return array.clip(0, 65535).astype(np.uint16) if image.mode == "I" else array
 
 
 def _to_bytes(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
@@ -196,7 +174,7 @@ def _to_bytes(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 def _shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    ratio = _LONGEST / max(height, width)
+    ratio = _LONGEST_SIDE / max(height, width)
     if ratio >= 1:
         return image
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))

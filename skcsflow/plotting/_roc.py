@@ -1,4 +1,4 @@
-"""ROC curves by kind of defect."""
+"""ROC curves of each kind of defect."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import RocCurveDisplay
 
+from skcsflow._checks import check_finite_scores
 from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
     check_kinds,
     check_length,
-    check_scores,
     defect_style,
-    kinds_of_defect,
     require_matplotlib,
+    rows_by_kind,
     single_axes,
 )
 
@@ -22,11 +22,10 @@ __all__ = ["RocByKindDisplay"]
 
 
 class RocByKindDisplay:
-    """ROC curves of each kind of defect against all normal images, on one axes.
+    """ROC curves of each kind of defect against all normal images.
 
-    Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are kept as attributes.
-    The curves are scikit-learn's own :class:`~sklearn.metrics.RocCurveDisplay`, with defects as the
-    positive class.
+    Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are also attributes.
+    Each curve is a :class:`~sklearn.metrics.RocCurveDisplay` with defects as the positive class.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ class RocByKindDisplay:
     scores : ndarray of shape (n,)
         `score_samples` of each image; higher is more normal.
     kinds : sequence of str, default=None
-        Kind of each image; those of normal images are not used.
+        Kind of each image; those of normal images are ignored.
 
     Attributes
     ----------
@@ -44,8 +43,8 @@ class RocByKindDisplay:
     figure_ : matplotlib Figure
         The figure.
     curves_ : dict of str to RocCurveDisplay
-        The curve of each kind, which holds its ``fpr``, ``tpr`` and ``roc_auc``; and of "all defects" together,
-        where there are several kinds.
+        The curve of each kind, with attributes ``fpr``, ``tpr`` and ``roc_auc``. If there are several kinds, the
+        curve of all of them is under "all defects".
 
     Examples
     --------
@@ -81,11 +80,12 @@ class RocByKindDisplay:
         estimator : estimator instance
             A fitted outlier detector, or a pipeline or search that ends in one.
         X : array-like of length n
-            What it takes.
+            Images or rows, as the estimator takes them.
         y : array-like of shape (n,)
-            Labels: +1/-1 (-1 is a defect), 0/1 (1 is a defect) or booleans (True is a defect).
+            Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or strings with
+            "good" or "normal" for the normal images.
         kinds : array-like of shape (n,), default=None
-            Kind of each image; those of normal images are not used.
+            Kind of each image; those of normal images are ignored.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -97,11 +97,11 @@ class RocByKindDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         NotFittedError
-            Where the detector isn't fitted.
+            If the detector isn't fitted.
         ValueError
-            Where labels or kinds don't fit X, or either normal images or defects are missing.
+            If labels or kinds don't fit X, or either normal images or defects are missing.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
         return cls.from_predictions(y, estimator.score_samples(X), kinds=kinds, **plot_params)
@@ -110,16 +110,17 @@ class RocByKindDisplay:
     def from_predictions(
         cls, y_true: ArrayLike, scores: ArrayLike, *, kinds: ArrayLike | None = None, **plot_params: Any
     ) -> Self:
-        """Draw the curves of scores that are at hand.
+        """Draw the curves of given scores.
 
         Parameters
         ----------
         y_true : array-like of shape (n,)
-            Labels: +1/-1 (-1 is a defect), 0/1 (1 is a defect) or booleans (True is a defect).
+            Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or strings with
+            "good" or "normal" for the normal images.
         scores : array-like of shape (n,)
-            What `score_samples` or `decision_function` gives; higher is more normal.
+            The result of `score_samples` or `decision_function`; higher is more normal.
         kinds : array-like of shape (n,), default=None
-            Kind of each image; those of normal images are not used.
+            Kind of each image; those of normal images are ignored.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -131,17 +132,18 @@ class RocByKindDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         ValueError
-            Where lengths differ, values can't be read, or either normal images or defects are missing.
+            If lengths differ, labels can't be read, a score is NaN or infinite, or either normal images or
+            defects are missing.
         """
         require_matplotlib(f"{cls.__name__}.from_predictions")
         defect = is_defect(y_true)
-        values = check_scores(scores)
+        values = check_finite_scores(scores, "scores")
         check_length(values, len(defect), "scores", "y")
         if defect.all() or not defect.any():
-            what = "defects" if defect.all() else "normal images"
-            raise ValueError(f"A ROC curve needs both normal images and defects, but y holds {what} alone.")
+            only = "defects" if defect.all() else "normal images"
+            raise ValueError(f"A ROC curve needs both normal images and defects, but y holds only {only}.")
         return cls(defect, values, kinds=check_kinds(kinds, len(defect))).plot(**plot_params)
 
     def plot(self, ax: Any = None) -> Self:
@@ -150,7 +152,7 @@ class RocByKindDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None: in a new figure.
+            Axes to draw on. None: those of a new figure.
 
         Returns
         -------
@@ -160,18 +162,18 @@ class RocByKindDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
         self.ax_ = single_axes(ax, (8.0, 5.4))
         self.figure_ = self.ax_.figure
-        groups = kinds_of_defect(self.y, self.kinds)
-        several = len(groups) > 1
-        if several:
+        groups = rows_by_kind(self.y, self.kinds)
+        has_several_kinds = len(groups) > 1
+        if has_several_kinds:
             groups.append(("all defects", self.y))
         self.curves_: dict[str, RocCurveDisplay] = {}
         for i, (name, rows) in enumerate(groups):
-            last = i == len(groups) - 1
+            is_last = i == len(groups) - 1
             colour, _, style = defect_style(i)
             shown = rows | ~self.y
             curve = RocCurveDisplay.from_predictions(
@@ -180,22 +182,22 @@ class RocByKindDisplay:
                 pos_label=True,
                 name=f"{name}, n = {rows.sum()}",
                 ax=self.ax_,
-                plot_chance_level=last,
+                plot_chance_level=is_last,
                 chance_level_kw={"label": "chance", "color": "#888888", "linestyle": ":"},
             )
-            if several and last:
+            if has_several_kinds and is_last:
                 curve.line_.set(color="black", linestyle="-", linewidth=2.4)
             else:
                 curve.line_.set(color=colour, linestyle=style, linewidth=1.8)
-            # A kind may be called "all defects" too.
-            self.curves_[name if name not in self.curves_ else f"{name} (together)"] = curve
+            # A kind of defect may itself be called "all defects".
+            self.curves_[name if name not in self.curves_ else f"{name} (all kinds)"] = curve
         self.ax_.set(
-            xlabel="false positive rate (normal images called defective)",
-            ylabel="true positive rate (defects found)",
+            xlabel="false-positive rate (normal images called defective)",
+            ylabel="true-positive rate (defects found)",
         )
         if ax is None:
-            # A square, which scikit-learn asks for, ends up too large beside a legend.
+            # scikit-learn makes the axes square, which leaves no room for a legend beside them.
             self.ax_.set_aspect("auto")
-        # Again, for the styles set above; and outside, as curves of kinds that are hard to find run anywhere.
+        # A new legend for the styles set above, outside the axes, because curves may run anywhere in them.
         self.ax_.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
         return self

@@ -1,4 +1,4 @@
-"""Histograms of scores."""
+"""Histogram of scores."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -6,32 +6,32 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skcsflow._checks import check_finite_scores
 from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
     NORMAL_COLOUR,
     check_kinds,
     check_length,
-    check_scores,
     defect_style,
     fitted_attribute,
-    kinds_of_defect,
     require_matplotlib,
+    rows_by_kind,
     single_axes,
 )
 
 __all__ = ["ScoreHistogramDisplay"]
 
-_FENCE = 3.0  # in interquartile ranges; what Tukey calls far out
+_FAR_OUT = 3.0  # interquartile ranges beyond the quartiles, as in Tukey's box plots
 
 
 class ScoreHistogramDisplay:
-    """Histogram of scores, of normal images and of each kind of defect.
+    """Histogram of the scores of normal images and of each kind of defect.
 
-    Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are kept as attributes.
+    Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are also attributes.
 
-    Scores are those of `score_samples`, with their sign: higher is more normal, so defects are to lie left of
-    the threshold, and a threshold that is read off the plot can be set as `offset_`. Columns are stacked, so
-    that nothing hides anything; colours suit the colour-blind, and each has a pattern of its own.
+    Scores are those of `score_samples`: higher is more normal, so defects should lie left of the threshold. A
+    threshold read off the plot can be set as `offset_`. Bars are stacked, so that none hides another. Colours
+    suit colour-blind people, and each kind of defect has its own pattern.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ class ScoreHistogramDisplay:
     scores : ndarray of shape (n,)
         `score_samples` of each image.
     kinds : sequence of str, default=None
-        Kind of each image; those of normal images are not used.
+        Kind of each image; those of normal images are ignored.
     threshold : float, default=None
-        Images whose score is below are called defective.
+        Images with a score below it are called defective.
 
     Attributes
     ----------
@@ -51,11 +51,11 @@ class ScoreHistogramDisplay:
     figure_ : matplotlib Figure
         The figure.
     bin_edges_ : ndarray of shape (n_bins + 1,)
-        The bins, the same for all groups. The threshold is an edge.
+        The edges of the bins, the same for all kinds. The threshold is one of them.
     counts_ : dict of str to ndarray of shape (n_bins,), int64
-        Images in each bin: the normal ones, and those of each kind of defect.
+        Number of images in each bin, for "normal" and for each kind of defect.
     n_below_, n_above_ : int
-        Images that lie beyond the bins, and are counted in the first and the last one.
+        Number of images beyond the bins. They are counted in the first and in the last bin.
     threshold_line_ : matplotlib Line2D or None
         The threshold.
 
@@ -87,7 +87,7 @@ class ScoreHistogramDisplay:
     def from_estimator(
         cls, estimator: Any, X: Any, y: ArrayLike, *, kinds: ArrayLike | None = None, **plot_params: Any
     ) -> Self:
-        """Score images, and draw the histogram.
+        """Score images and draw the histogram.
 
         Parameters
         ----------
@@ -95,11 +95,12 @@ class ScoreHistogramDisplay:
             A fitted outlier detector, or a pipeline or search that ends in one. The threshold is its
             `offset_`.
         X : array-like of length n
-            What it takes.
+            Images or rows, as the estimator takes them.
         y : array-like of shape (n,)
-            Labels: +1/-1 (-1 is a defect), 0/1 (1 is a defect) or booleans (True is a defect).
+            Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or strings with
+            "good" or "normal" for the normal images.
         kinds : array-like of shape (n,), default=None
-            Kind of each image; those of normal images are not used.
+            Kind of each image; those of normal images are ignored.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -111,11 +112,11 @@ class ScoreHistogramDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         NotFittedError
-            Where the detector isn't fitted.
+            If the detector isn't fitted.
         ValueError
-            Where labels or kinds don't fit X.
+            If labels or kinds don't fit X.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
         scores = estimator.score_samples(X)
@@ -132,19 +133,20 @@ class ScoreHistogramDisplay:
         threshold: float | None = None,
         **plot_params: Any,
     ) -> Self:
-        """Draw the histogram of scores that are at hand.
+        """Draw the histogram of given scores.
 
         Parameters
         ----------
         y_true : array-like of shape (n,)
-            Labels: +1/-1 (-1 is a defect), 0/1 (1 is a defect) or booleans (True is a defect).
+            Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or strings with
+            "good" or "normal" for the normal images.
         scores : array-like of shape (n,)
-            What `score_samples` gives; higher is more normal. Those of `decision_function` do too, with
-            `threshold=0`.
+            The result of `score_samples`, or that of `decision_function` with `threshold=0`; higher is more
+            normal.
         kinds : array-like of shape (n,), default=None
-            Kind of each image; those of normal images are not used.
+            Kind of each image; those of normal images are ignored.
         threshold : float, default=None
-            What `offset_` is: images whose score is below are called defective.
+            The detector's `offset_`: images with a score below it are called defective.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -156,13 +158,13 @@ class ScoreHistogramDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         ValueError
-            Where lengths differ, or values can't be read.
+            If lengths differ, labels can't be read, or a score or the threshold is NaN or infinite.
         """
         require_matplotlib(f"{cls.__name__}.from_predictions")
         defect = is_defect(y_true)
-        values = check_scores(scores)
+        values = check_finite_scores(scores, "scores")
         check_length(values, len(defect), "scores", "y")
         names = check_kinds(kinds, len(defect))
         if threshold is not None and not np.isfinite(threshold):
@@ -175,11 +177,12 @@ class ScoreHistogramDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None: in a new figure.
+            Axes to draw on. None: those of a new figure.
         bins : int, default=40
-            Number of bins, give or take one, of equal width. They reach three interquartile ranges beyond
-            the quartiles of all scores at most, as the worst defects would else squeeze the rest into one
-            bin. What lies further out is counted in the first or last bin, and told below the axis.
+            Number of bins of equal width; with a threshold there may be one more. They reach at most
+            three interquartile ranges beyond the quartiles of all scores, because extreme scores would otherwise
+            squeeze all others into one bin. Scores further out are counted in the first or last bin, as
+            the label of the axis says.
 
         Returns
         -------
@@ -189,9 +192,9 @@ class ScoreHistogramDisplay:
         Raises
         ------
         ImportError
-            Where matplotlib is missing.
+            If matplotlib is missing.
         ValueError
-            Where `bins` is no int, or below 1.
+            If `bins` isn't an int of at least 1.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
         from matplotlib.patheffects import withStroke
@@ -209,8 +212,8 @@ class ScoreHistogramDisplay:
         self.counts_ = {}
         bottom = np.zeros(len(edges) - 1)
         groups = [("normal", ~self.y, NORMAL_COLOUR, "")] if not self.y.all() else []
-        for i, (kind, rows) in enumerate(kinds_of_defect(self.y, self.kinds)):
-            # A kind of defect may be called "normal" too.
+        for i, (kind, rows) in enumerate(rows_by_kind(self.y, self.kinds)):
+            # A kind of defect may itself be called "normal".
             groups.append((kind if kind != "normal" else "normal (defective)", rows, *defect_style(i)[:2]))
         for name, rows, colour, hatch in groups:
             counts = self.counts_[name] = np.histogram(inside[rows], edges)[0]
@@ -236,7 +239,7 @@ class ScoreHistogramDisplay:
                 linestyle="--",
                 linewidth=1.5,
                 label=label,
-                path_effects=[withStroke(linewidth=3.5, foreground="white")],  # shows on dark columns
+                path_effects=[withStroke(linewidth=3.5, foreground="white")],  # visible on dark bars
             )
         self.ax_.set(
             xlim=(edges[0], edges[-1]),
@@ -252,31 +255,31 @@ class ScoreHistogramDisplay:
         low, high = float(self.scores.min()), float(self.scores.max())
         lower, upper = np.percentile(self.scores, [25, 75])
         if upper > lower:
-            low = max(low, lower - _FENCE * (upper - lower))
-            high = min(high, upper + _FENCE * (upper - lower))
+            low = max(low, lower - _FAR_OUT * (upper - lower))
+            high = min(high, upper + _FAR_OUT * (upper - lower))
         if self.threshold is not None:
             low, high = min(low, self.threshold), max(high, self.threshold)
         if not high > low:
             low, high = low - 0.5, high + 0.5
         if self.threshold is None:
             return np.linspace(low, high, bins + 1)
-        # With the threshold among the edges, no column holds images of both verdicts.
+        # With the threshold among the edges, no bar holds images on both sides of it.
         width = (high - low) / bins
-        before = max(1, int(np.ceil((self.threshold - low) / width - 1e-9)))
-        after = max(1, int(np.ceil((high - self.threshold) / width - 1e-9)))
-        edges: NDArray[np.float64] = self.threshold + width * np.arange(-before, after + 1.0)
-        # Rounding must not put the outermost score outside.
+        n_below = max(1, int(np.ceil((self.threshold - low) / width - 1e-9)))
+        n_above = max(1, int(np.ceil((high - self.threshold) / width - 1e-9)))
+        edges: NDArray[np.float64] = self.threshold + width * np.arange(-n_below, n_above + 1.0)
+        # Rounding must not leave the lowest or highest score outside.
         edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
         return edges
 
     def _axis_label(self, edges: NDArray[np.float64]) -> list[str]:
         lines = ["score_samples (higher is more normal)"]
-        for n, which, side, edge in (
+        for n, position, side, edge in (
             (self.n_below_, "first", "below", edges[0]),
             (self.n_above_, "last", "above", edges[-1]),
         ):
             if n:
                 images = "1 image" if n == 1 else f"{n} images"
                 edge_text = f"{edge:.3g}".replace("-", "\N{MINUS SIGN}")
-                lines.append(f"the {which} column holds {images} from {side} {edge_text} too")
+                lines.append(f"the {position} bar includes {images} {side} {edge_text}")
         return lines

@@ -1,4 +1,4 @@
-"""Labels of ticks. Needs matplotlib, so it is imported where something is drawn."""
+"""Tick labels of logarithmic scales. This module imports matplotlib, so import it only where something is drawn."""
 
 from matplotlib.ticker import LogFormatter
 
@@ -6,8 +6,8 @@ __all__ = ["PlainLogFormatter"]
 
 
 class PlainLogFormatter(LogFormatter):
-    """Labels a logarithmic scale as matplotlib does, as many ticks as there is room for, but 0.6 and not 6e-01."""
+    """Tick labels of a logarithmic scale in plain notation: 0.6 instead of 6e-01."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        """Label of a tick; empty where it has none."""
+        """Label of a tick; empty where matplotlib would leave it out for lack of room."""
         return f"{x:.6g}" if super().__call__(x, pos) else ""

@@ -1,0 +1,94 @@
+"""Checks of arguments that several rooms take."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["check_finite_scores", "check_size"]
+
+
+def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
+    """Check the height and width of an image.
+
+    Parameters
+    ----------
+    size : int or pair of ints (H, W)
+        Height and width in pixels; an int stands for both. NumPy's integers and arrays count
+        as ints and pairs.
+    name : str
+        The parameter's name, for error messages.
+    least : int, default=1
+        The smallest height and width allowed.
+
+    Returns
+    -------
+    tuple of int (H, W)
+        Height and width.
+
+    Raises
+    ------
+    ValueError
+        If `size` is anything else.
+
+    Examples
+    --------
+    >>> from skcsflow._checks import check_size
+    >>> check_size(64, "size")
+    (64, 64)
+    """
+    value = size.tolist() if isinstance(size, np.ndarray) else size
+    sides = value if isinstance(value, tuple | list) else (value, value)
+    if len(sides) != 2 or not all(_is_int(side) and side >= least for side in sides):
+        raise ValueError(
+            f"{name} must be an int or a pair of ints (H, W), each {least} or more, got {size!r}."
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def check_finite_scores(scores: ArrayLike, name: str, *, allow_empty: bool = False) -> NDArray[np.float64]:
+    """Check a vector of finite real numbers.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        The numbers.
+    name : str
+        Their name, for error messages.
+    allow_empty : bool, default=False
+        Whether n may be 0.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        The numbers.
+
+    Raises
+    ------
+    TypeError
+        If they aren't real numbers.
+    ValueError
+        If they have another shape, or one is NaN or infinite.
+
+    Examples
+    --------
+    >>> from skcsflow._checks import check_finite_scores
+    >>> check_finite_scores([1, 2], "scores")
+    array([1., 2.])
+    """
+    values = np.asarray(scores)
+    if values.ndim != 1:
+        raise ValueError(f"{name} must have shape (n,), got shape {values.shape}.")
+    if len(values) == 0 and not allow_empty:
+        raise ValueError(f"{name} is empty.")
+    if len(values) > 0 and values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {values.dtype}.")
+    values = values.astype(np.float64)
+    for row in np.flatnonzero(~np.isfinite(values))[:1]:
+        raise ValueError(f"{name} must be finite, but is {values[row]} at row {row}.")
+    return values
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)

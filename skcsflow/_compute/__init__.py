@@ -1,0 +1,33 @@
+"""How a network is run: device, precision, threads, and one object that runs a fitted model."""
+
+from skcsflow._compute._device import (
+    ENGINES,
+    PRECISIONS,
+    autocast,
+    cuda_kernels,
+    has_fast_bfloat16,
+    parameter_dtype,
+    resolve_device,
+    resolve_precision,
+)
+from skcsflow._compute._openvino import check_engine
+from skcsflow._compute._runner import Runner
+from skcsflow._compute._threads import CoreThreads, map_on_cores, on_new_thread, one_core, resolve_n_threads
+
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "CoreThreads",
+    "Runner",
+    "autocast",
+    "check_engine",
+    "cuda_kernels",
+    "has_fast_bfloat16",
+    "map_on_cores",
+    "on_new_thread",
+    "one_core",
+    "parameter_dtype",
+    "resolve_device",
+    "resolve_n_threads",
+    "resolve_precision",
+]

@@ -1,0 +1,163 @@
+"""The one place that resolves device and precision."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "autocast",
+    "cuda_kernels",
+    "has_fast_bfloat16",
+    "parameter_dtype",
+    "resolve_device",
+    "resolve_precision",
+]
+
+ENGINES = ("torch", "openvino")
+
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float64")
+
+_TF32_CAPABILITY = (8, 0)  # Ampere
+
+
+def resolve_device(device: str | torch.device, engine: str = "torch") -> torch.device:
+    """Resolve the parameter ``device``.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` takes CUDA where there is one and the engine can use it, and the CPU
+        otherwise; else a device as torch names it.
+    engine : {"torch", "openvino"}, default="torch"
+        OpenVINO has no CUDA.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        Where torch doesn't know the device, or this machine lacks it.
+    """
+    if device == "auto":
+        return torch.device("cuda" if engine == "torch" and torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {device!r}."
+        ) from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu' or a CUDA device, got {device!r}.")
+    if resolved.type == "cuda" and not (
+        torch.cuda.is_available() and (resolved.index or 0) < torch.cuda.device_count()
+    ):
+        raise ValueError(f"device={str(device)!r} is not available on this machine; use 'auto' or 'cpu'.")
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Resolve the parameter ``precision``.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "tf32", "bfloat16", "float64"}
+        ``"auto"``: TF32 on GPUs that have it, else float32.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    str
+        The precision, other than ``"auto"``.
+
+    Raises
+    ------
+    ValueError
+        Where `precision` is ``"tf32"`` and the device lacks it.
+    """
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _TF32_CAPABILITY
+    if precision == "auto":
+        return "tf32" if has_tf32 else "float32"
+    if precision == "tf32" and not has_tf32:
+        raise ValueError(
+            f"precision='tf32' needs a CUDA device of compute capability 8.0 or higher, but device is {str(device)!r}; "
+            "use 'auto' or 'float32'."
+        )
+    return precision
+
+
+def parameter_dtype(precision: str) -> torch.dtype:
+    """Type that weights and features are kept in: float64, or float32 for all other precisions."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Run convolutions and matrix products in bfloat16 where `precision` says so."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32: on GPUs, and on processors with instructions for it.
+
+    On x86 that takes AMX. With AVX-512 alone it was slower, as was imitation by processors without.
+    """
+    if device.type != "cpu":
+        return True
+    supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    is_x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return bool(supported and (not is_x86 or torch.cpu._is_amx_tile_supported()))
+
+
+class _CuDNNSwitch:
+    """cuDNN's switches, set for as long as any thread needs them and then put back.
+
+    torch has them once for the whole process. Calls that overlap share one setting: the first
+    sets it, the last puts back what was there before. A call that needs the other TF32 setting waits.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._n_users = 0
+        self._allow_tf32 = False
+        self._context: AbstractContextManager[None] = nullcontext()
+
+    @contextmanager
+    def __call__(self, allow_tf32: bool) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._n_users == 0 or self._allow_tf32 == allow_tf32)
+            if self._n_users == 0:
+                self._allow_tf32 = allow_tf32
+                # Without a search for the fastest kernel, whose outcome varies, and without
+                # kernels that add up in varying order.
+                self._context = torch.backends.cudnn.flags(
+                    enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32
+                )
+                self._context.__enter__()
+            self._n_users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_users -= 1
+                if self._n_users == 0:
+                    self._context.__exit__(None, None, None)
+                    self._changed.notify_all()
+
+
+_CUDNN = _CuDNNSwitch()
+
+
+def cuda_kernels(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Have cuDNN choose kernels whose results repeat bit for bit, with TF32 only where `precision` says so.
+
+    torch's deterministic mode is not needed: what else the networks run repeats by itself. On
+    the CPU everything does, and nothing is set.
+    """
+    return _CUDNN(precision == "tf32") if device.type == "cuda" else nullcontext()

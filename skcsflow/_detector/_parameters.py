@@ -1,0 +1,110 @@
+"""What the estimator's parameters may be, and the paper's values of them."""
+
+import os
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_parameter_constraints
+
+from skcsflow._checks import check_size
+from skcsflow._compute import ENGINES, PRECISIONS
+from skcsflow._training import LR_SCHEDULES
+from skcsflow.nn import AnomalyMapMode, ScoreMode
+
+__all__ = [
+    "PAPER_PARAMS",
+    "PARAMETER_CONSTRAINTS",
+    "check_image_shape",
+    "check_input_size",
+    "check_parameters_in_use",
+]
+
+PAPER_PARAMS: dict[str, Any] = {
+    "input_size": 768,
+    "backbone": "tf_efficientnet_b5.aa_in1k",
+    "n_coupling_blocks": 4,
+    "cross_conv_hidden_channels": 1024,
+    "clamp": 3.0,
+    "whiten": False,
+    "n_epochs": 240,
+    "batch_size": 16,
+    "learning_rate": 2e-4,
+    "lr_schedule": "constant",
+    "weight_decay": 1e-5,
+    "max_grad_norm": 1.0,
+    "feature_noise": 0.0,
+    "score_mode": "mean",
+    "map_mode": "max",
+    "precision": "float32",
+}
+"""The paper's configuration: ``CSFlowDetector(**PAPER_PARAMS)``."""
+
+PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
+    # input
+    "input_size": [Interval(Integral, 32, None, closed="left"), "array-like"],
+    "num_channels": [Interval(Integral, 1, None, closed="left")],
+    "image_shape": ["array-like", None],
+    # backbone
+    "backbone": [str],
+    "weights": [str, os.PathLike, None],
+    # flow
+    "n_coupling_blocks": [Interval(Integral, 1, None, closed="left")],
+    "cross_conv_hidden_channels": [Interval(Integral, 1, None, closed="left")],
+    "clamp": [Interval(Real, 0, None, closed="neither")],
+    "whiten": ["boolean"],
+    # training
+    "n_epochs": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "lr_schedule": [StrOptions(set(LR_SCHEDULES))],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "feature_noise": [Interval(Real, 0, None, closed="left")],
+    "warm_start": ["boolean"],
+    "random_state": ["random_state"],
+    # decision
+    "contamination": [Interval(Real, 0, 0.5, closed="right")],
+    "score_mode": [StrOptions({str(mode) for mode in ScoreMode})],
+    # maps
+    "map_mode": [StrOptions({str(mode) for mode in AnomalyMapMode})],
+    # computing
+    "memory": [None, str, os.PathLike, HasMethods(["cache"])],
+    "device": [str, torch.device],
+    "precision": [StrOptions(set(PRECISIONS))],
+    "engine": [StrOptions(set(ENGINES))],
+    "n_jobs": [
+        Interval(Integral, 1, None, closed="left"),
+        Interval(Integral, None, -1, closed="right"),
+        None,
+    ],
+    "verbose": ["verbose"],
+}
+"""Types and ranges, as scikit-learn's validation takes them."""
+
+ACTING_AFTER_FIT = ("image_shape", "memory", "engine", "n_jobs")
+"""Parameters that are used, and so checked, in every call after `fit` too."""
+
+
+def check_parameters_in_use(detector: Any, *others: str) -> None:
+    """Check the parameters that act after `fit`, and `others`: they may have been set since."""
+    names = (*ACTING_AFTER_FIT, *others)
+    validate_parameter_constraints(
+        {name: PARAMETER_CONSTRAINTS[name] for name in names},
+        {name: getattr(detector, name) for name in names},
+        caller_name=type(detector).__name__,
+    )
+    check_image_shape(detector.image_shape)
+
+
+def check_input_size(input_size: Any) -> tuple[int, int]:
+    """Check the parameter `input_size`, and give it as (H, W)."""
+    return check_size(input_size, "input_size", least=32)
+
+
+def check_image_shape(shape: Any) -> None:
+    """Check the parameter `image_shape`."""
+    if shape is not None and (
+        len(shape) not in (2, 3) or not all(isinstance(n, Integral) and int(n) > 0 for n in shape)
+    ):
+        raise ValueError(f"image_shape must be None, (H, W) or (H, W, C), got {shape!r}.")

@@ -1,0 +1,165 @@
+"""Images -> feature maps, each image's once."""
+
+from collections.abc import Generator
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import PIL
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skcsflow._compute import Runner
+from skcsflow._features._cache import CachedFeatures, FeatureCache
+from skcsflow._version import __version__
+
+__all__ = ["FeatureExtraction", "ImageFeatures", "extract_features"]
+
+
+class ImageSource(Protocol):
+    """What images are read from: :class:`~skcsflow._images.ImageCollection` or its like."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, i: int) -> Any:
+        """What image `i` is made of, such as the bytes of a file."""
+        ...
+
+    def digest(self, content: Any) -> bytes:
+        """Digest of what `load` gave, and of all else that `decode` depends on."""
+        ...
+
+    def decode(self, i: int, content: Any) -> Tensor:
+        """Image `i`, of what `load` gave."""
+        ...
+
+
+class ImageFeatures(NamedTuple):
+    """Feature maps of one image.
+
+    Attributes
+    ----------
+    maps : list of Tensors of shape (channels, H_s, W_s)
+        Feature maps, one per scale, contiguous; on the model's device or the CPU.
+    size : tuple of int (H, W)
+        Size that the image came in.
+    """
+
+    maps: list[Tensor]
+    size: tuple[int, int]
+
+
+def extract_features(
+    runner: Runner,
+    images: ImageSource,
+    rows: NDArray[np.int64],
+    *,
+    n_threads: int,
+    cache: FeatureCache | None = None,
+) -> Generator[ImageFeatures, None, None]:
+    """Read images and run them through the backbone.
+
+    Parameters
+    ----------
+    runner : Runner
+        Runs the model.
+    images : ImageSource
+        The images.
+    rows : ndarray of int
+        Which of them.
+    n_threads : int
+        Number of threads, see :meth:`Runner.map`.
+    cache : FeatureCache or None, default=None
+        Where features are looked up, and kept. They are the same bits with and without.
+
+    Yields
+    ------
+    ImageFeatures
+        Of each image in turn.
+    """
+    extraction = FeatureExtraction(runner, images, cache)
+    yield from runner.map(lambda i: extraction.read(int(rows[i])), extraction.finish, len(rows), n_threads)
+
+
+class PendingImage(NamedTuple):
+    """An image whose features were found in the cache, or which has been read."""
+
+    row: int
+    key: str
+    cached: CachedFeatures | None
+    image: Tensor | None
+    size: tuple[int, int]
+
+
+class FeatureExtraction:
+    """Extracts features of images, or finds them in the cache, in two steps for :meth:`Runner.map`.
+
+    Parameters
+    ----------
+    runner, images, cache
+        As in :func:`extract_features`.
+    """
+
+    def __init__(self, runner: Runner, images: ImageSource, cache: FeatureCache | None) -> None:
+        self.runner = runner
+        self.images = images
+        self.cache = cache
+        self.context = b"" if cache is None else self._context()
+
+    def read(self, row: int) -> PendingImage:
+        """Look an image's features up, or read the image; for several threads at a time."""
+        key = ""
+        content = self.images.load(row)  # once, for key and image: a file may change at any time
+        if self.cache is not None:
+            key = blake2b(self.context + self.images.digest(content), digest_size=16).hexdigest()
+            if (cached := self.cache.get(key)) is not None:
+                return PendingImage(row, key, cached, None, cached.size)
+        image = self.images.decode(row, content)
+        return PendingImage(row, key, None, image, (image.shape[-2], image.shape[-1]))
+
+    def finish(self, pending: list[PendingImage]) -> list[ImageFeatures]:
+        """Extract the features that weren't found, of at most a batch of images."""
+        missing = [p for p in pending if p.cached is None]
+        new = iter(self._extract_and_keep(missing) if missing else [])
+        return [ImageFeatures(next(new) if p.cached is None else _tensors(p.cached), p.size) for p in pending]
+
+    def _extract_and_keep(self, pending: list[PendingImage]) -> list[list[Tensor]]:
+        if self.cache is None:
+            return self._extract(pending)
+
+        def compute(missing: list[int]) -> list[CachedFeatures]:
+            chosen = [pending[i] for i in missing]
+            return [
+                CachedFeatures([m.cpu().numpy() for m in maps], p.size)
+                for p, maps in zip(chosen, self._extract(chosen), strict=True)
+            ]
+
+        return [_tensors(entry) for entry in self.cache.get_or_compute([p.key for p in pending], compute)]
+
+    def _extract(self, pending: list[PendingImage]) -> list[list[Tensor]]:
+        extracted = self.runner.features([p.image for p in pending if p.image is not None])
+        finite = torch.stack([result[-1] for result in extracted])
+        if not finite.all():
+            row = pending[int(finite.int().argmin())].row
+            raise ValueError(
+                f"Input X contains values too large: the features of X[{row}] would not be finite. Floats should "
+                "lie between 0 and 1."
+            )
+        return [result[:-1] for result in extracted]
+
+    def _context(self) -> bytes:
+        """All that features depend on beside the image."""
+        model = self.runner.model
+        packages = [__version__, torch.__version__, timm.__version__, PIL.__version__]
+        if self.runner.engine == "openvino":
+            import openvino
+
+            packages.append(openvino.__version__)
+        return repr((self.runner.fingerprint, model.input_size, self.runner.kernels, packages)).encode()
+
+
+def _tensors(entry: CachedFeatures) -> list[Tensor]:
+    # With Memory(mmap_mode="r") arrays are read-only, which torch doesn't take.
+    return [torch.from_numpy(m if m.flags.writeable else m.copy()) for m in entry.maps]

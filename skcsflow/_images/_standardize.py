@@ -1,0 +1,54 @@
+"""Decoded images -> floating images from 0 to 1, of one size, on the device that computes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["standardize"]
+
+
+def standardize(
+    images: Sequence[Tensor], size: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Scale images to the range from 0 to 1, and resize them.
+
+    Parameters
+    ----------
+    images : sequence of Tensors of shape (C, H, W)
+        Images as :meth:`ImageCollection.decode` gives them, on the CPU, of any sizes. Integers are
+        scaled by the range of their type; floats are taken as they are.
+    size : tuple of int (H, W)
+        The wanted size. Bilinear, with antialiasing where an image shrinks.
+    dtype : torch.dtype
+        The wanted type.
+    device : torch.device
+        Where they are scaled and resized. Images that share shape and type are copied there at once.
+
+    Returns
+    -------
+    Tensor of shape (n, C, *size)
+        The images.
+    """
+    first = images[0]
+    if any(image.shape != first.shape or image.dtype != first.dtype for image in images):
+        return torch.cat([standardize([image], size, dtype, device) for image in images])
+    # One channel shown several times: copy and resize it once.
+    is_grey = all(image.stride(0) == 0 for image in images)
+    batch = torch.stack([image[:1] for image in images] if is_grey else list(images))
+    if device.type == "cuda":
+        batch = batch.pin_memory().to(device, non_blocking=True)
+    batch = _to_unit_range(batch)
+    if tuple(batch.shape[-2:]) != tuple(size):
+        batch = F.interpolate(batch, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return batch.to(dtype).expand(-1, first.shape[0], -1, -1)
+
+
+def _to_unit_range(images: Tensor) -> Tensor:
+    if images.dtype == torch.bool:
+        return images.to(torch.float32)
+    if images.is_floating_point():
+        return images if images.dtype in (torch.float32, torch.float64) else images.to(torch.float32)
+    wide = torch.float64 if images.dtype.itemsize > 2 else torch.float32
+    return images.to(wide) / torch.iinfo(images.dtype).max

@@ -1,0 +1,156 @@
+"""A fitted model on many images: results in order, and none depends on the other images."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from skcsflow import CSFlowDetector
+from skcsflow._compute import Runner
+from skcsflow._compute import _runner as runner_module
+from skcsflow.nn import CSFlowModel
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return CSFlowModel(64, 8, 2, backbone="test_efficientnet", weights=None).eval()
+
+
+@pytest.fixture
+def runner(model):
+    return Runner(model, CPU, "float32")
+
+
+def random_images(n, size=(3, 64, 64)):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(256, size, generator=generator, dtype=torch.uint8) for _ in range(n)]
+
+
+def bits(results):
+    return [[t.numpy().tobytes() for t in result] for result in results]
+
+
+def scores_of(runner, images, n_threads=2):
+    def compute(batch):
+        return runner.scores([maps[:-1] for maps in runner.features(batch)])
+
+    return list(runner.map(images.__getitem__, compute, len(images), n_threads))
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("n_items", [0, 1, 4, 23, 70])
+def test_map_gives_results_in_order(runner, n_items, n_threads):
+    results = runner.map(lambda i: i, lambda items: [2 * i for i in items], n_items, n_threads)
+    assert list(results) == [2 * i for i in range(n_items)]
+
+
+@pytest.mark.parametrize(
+    ("n_items", "n_threads", "expected"), [(16, 1, 4), (15, 1, 1), (32, 2, 4), (31, 2, 1), (1, 1, 1)]
+)
+def test_map_groups_images_where_each_thread_gets_enough(runner, n_items, n_threads, expected):
+    sizes = []
+    list(runner.map(lambda i: i, lambda items: sizes.append(len(items)) or items, n_items, n_threads))
+    assert set(sizes) == {expected}
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "size"),
+    [("openvino", "float32", 64), ("torch", "bfloat16", 64), ("torch", "float32", 520)],
+)
+def test_map_groups_no_images_of_other_engines_precisions_and_sizes(model, engine, precision, size):
+    other = CSFlowModel(size, 8, 2, backbone="test_efficientnet", weights=None) if size != 64 else model
+    sizes = []
+    runner = Runner(other, CPU, precision, engine)
+    list(runner.map(lambda i: i, lambda items: sizes.append(len(items)) or items, 16, 1))
+    assert set(sizes) == {1}
+
+
+def test_results_are_the_same_bits_alone_together_and_among_others(runner):
+    images = random_images(35)
+    expected = bits(scores_of(runner, images))
+    order = np.random.RandomState(0).permutation(len(images))
+    shuffled = bits(scores_of(runner, [images[i] for i in order], n_threads=1))
+    assert shuffled == [expected[i] for i in order]
+    assert [bits(scores_of(runner, [image]))[0] for image in images[:5]] == expected[:5]
+
+
+def test_a_group_is_computed_together_only_where_a_trial_changes_no_bit(runner):
+    items = [[torch.full((3,), float(i))] for i in range(4)]
+    sizes = []
+
+    def same(batch):
+        sizes.append(len(batch[0]))
+        return [2 * batch[0]]
+
+    def differs(batch):
+        sizes.append(len(batch[0]))
+        return [2 * batch[0] + (1e-7 if len(batch[0]) > 1 else 0)]
+
+    for function, expected in ((same, [4]), (differs, [1, 1, 1, 1])):
+        runner._apply(function, items)  # tries
+        sizes.clear()
+        results = runner._apply(function, items)
+        assert sizes == expected
+        assert [r.tolist() for (r,) in results] == [[2.0 * i] * 3 for i in range(4)]
+
+
+def test_a_group_whose_trial_overflows_is_computed_one_by_one(runner):
+    items = [[torch.zeros(3)] for _ in range(4)]
+    sizes = []
+
+    def overflow(batch):
+        sizes.append(len(batch[0]))
+        return [batch[0] * float("inf")]
+
+    runner._apply(overflow, items)
+    sizes.clear()
+    runner._apply(overflow, items)
+    assert sizes == [1, 1, 1, 1]
+
+
+def test_features_tell_which_are_not_finite(runner):
+    good = torch.full((3, 64, 64), 0.5)
+    results = runner.features([good, torch.full((3, 64, 64), 1e38)])
+    assert [bool(result[-1]) for result in results] == [True, False]
+
+
+def test_scoring_of_others_goes_on_while_one_is_prepared(model):
+    busy, other = Runner(model, CPU, "float32"), Runner(model, CPU, "float32")
+    images = random_images(1)
+    with busy._preparing:  # as while a network is compiled
+        done = []
+        thread = threading.Thread(target=lambda: done.append(scores_of(other, images)))
+        thread.start()
+        thread.join(timeout=30)
+        assert done
+
+
+def test_runner_is_kept_by_the_detector_and_never_pickled(grey_images):
+    detector = CSFlowDetector(**TINY).fit(grey_images[:4])
+    kept = detector._current_runner()
+    detector.score_samples(grey_images[:2])
+    assert detector._current_runner() is kept
+    assert "_runner" not in detector.__getstate__()
+    detector.set_params(engine="openvino")
+    assert detector._current_runner() is not kept
+
+
+def test_backbone_is_hashed_once_for_all_calls_with_memory(grey_images, tmp_path, monkeypatch):
+    detector = CSFlowDetector(**TINY, memory=tmp_path).fit(grey_images[:4])
+    monkeypatch.setattr(
+        type(detector.model_.feature_extractor), "fingerprint", lambda self: pytest.fail("hashed again")
+    )
+    detector.score_samples(grey_images[:2])
+    detector.score_samples(grey_images[:2])
+
+
+def test_gpu_batches_are_limited_by_pixels_and_number():
+    sizes = {}
+    for size in (32, 256, 768, (2000, 3000)):
+        model = CSFlowModel(size, 8, 1, backbone="test_efficientnet", weights=None)
+        sizes[size] = Runner(model, CPU, "float32")._batch_size
+    assert sizes == {32: runner_module.GPU_BATCH_SIZE, 256: 32, 768: 3, (2000, 3000): 1}

@@ -1,0 +1,242 @@
+"""The detector's thresholds: calibration with held-out images, and with clones that were fitted on others."""
+
+import copy
+import re
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import KFold, ShuffleSplit
+
+from skcsflow import CSFlowDetector
+from skcsflow.calibration import conformal_p_values, conformal_threshold, optimal_threshold
+from skcsflow.datasets import make_defects
+
+QUICK = {**TINY, "n_epochs": 1}
+N_TRAIN, N_HELD_OUT, N_FRESH, N_DEFECTIVE = 12, 30, 30, 10
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Images of fabric, first those to train on, then two held-out sets, then defective ones."""
+    return make_defects(N_TRAIN + N_HELD_OUT + N_FRESH, N_DEFECTIVE, size=64, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def train(data):
+    return data.images[:N_TRAIN]
+
+
+@pytest.fixture(scope="module")
+def held_out(data):
+    return data.images[N_TRAIN : N_TRAIN + N_HELD_OUT]
+
+
+@pytest.fixture(scope="module")
+def fitted_once(train):
+    return CSFlowDetector(**QUICK).fit(train)
+
+
+@pytest.fixture
+def fitted(fitted_once):
+    """A detector fitted on `train`, which a test may change."""
+    return copy.deepcopy(fitted_once)
+
+
+# Held-out images
+
+
+def test_calibrate_sets_thresholds_and_scores(fitted, held_out):
+    model, before = fitted.model_, fitted.offset_
+    assert fitted.calibrate(held_out, fpr=0.1) is fitted
+    scores = fitted.score_samples(held_out)
+    assert fitted.offset_ == conformal_threshold(scores, 0.1) != before
+    peaks = fitted.transform(held_out).max(axis=(1, 2))
+    assert fitted.map_threshold_ == -conformal_threshold(-peaks, 0.1)
+    np.testing.assert_array_equal(fitted.calibration_scores_, np.sort(scores))
+    assert fitted.model_ is model
+    # floor(0.1 * 31) = 3, and two scores are below the third-lowest.
+    assert np.sum(fitted.predict(held_out) == -1) == 2
+    assert np.sum(fitted.predict_masks(held_out).any(axis=(1, 2))) == 2
+
+
+def test_calibrate_default_rate_is_contamination(fitted, held_out):
+    fitted.set_params(contamination=0.2).calibrate(held_out)
+    assert fitted.offset_ == conformal_threshold(fitted.score_samples(held_out), 0.2)
+
+
+def test_calibrate_keeps_the_rate_for_fresh_images(fitted, held_out, data):
+    fresh = data.images[N_TRAIN + N_HELD_OUT :][:N_FRESH]
+    fitted.calibrate(held_out, fpr=0.2)
+    called = fitted.predict(fresh) == -1
+    marked = fitted.predict_masks(fresh).any(axis=(1, 2))
+    # Three standard errors, of the fresh images and of the calibration.
+    tolerance = 3 * np.sqrt(0.2 * 0.8 * (1 / N_FRESH + 1 / N_HELD_OUT))
+    for rate in (called.mean(), marked.mean()):
+        assert 0 < rate <= 0.2 + tolerance
+
+
+def test_calibrate_by_rate_leaves_defects_out(fitted, held_out, data):
+    X = np.concatenate([held_out, data.images[-N_DEFECTIVE:]])
+    y = np.repeat([1, -1], [N_HELD_OUT, N_DEFECTIVE])
+    expected = copy.deepcopy(fitted).calibrate(held_out, fpr=0.1)
+    for labels in (y, (y == -1).astype(int), np.where(y == 1, "good", "crack")):
+        fitted.calibrate(X, labels, fpr=0.1)
+        assert fitted.offset_ == expected.offset_
+        assert fitted.map_threshold_ == expected.map_threshold_
+        np.testing.assert_array_equal(fitted.calibration_scores_, expected.calibration_scores_)
+
+
+def test_calibrate_by_labels(fitted, data):
+    X, y = data.images[-2 * N_DEFECTIVE :], data.y[-2 * N_DEFECTIVE :]
+    scores = fitted.score_samples(X)
+    peaks = fitted.transform(X).max(axis=(1, 2)).astype(np.float64)
+    for options in ({"criterion": "f1"}, {"criterion": "youden"}, {"recall": 0.8}):
+        fitted.calibrate(X, y, **options)
+        assert fitted.offset_ == optimal_threshold(y, scores, **options)
+        assert fitted.map_threshold_ == -optimal_threshold(y, -peaks, **options)
+    defective = X[y == -1]
+    assert np.mean(fitted.predict(defective) == -1) >= 0.8
+    assert np.mean(fitted.predict_masks(defective).any(axis=(1, 2))) >= 0.8
+
+
+def test_p_values_are_those_of_the_calibration(fitted, held_out, train):
+    with pytest.raises(NotFittedError, match="Call calibrate first"):
+        fitted.p_values(train)
+    fitted.calibrate(held_out, fpr=0.1)
+    expected = conformal_p_values(fitted.score_samples(train), fitted.calibration_scores_)
+    np.testing.assert_array_equal(fitted.p_values(train), expected)
+
+
+def test_calibration_is_kept_in_a_file_and_dropped_by_a_new_fit(fitted, train, held_out, tmp_path):
+    fitted.calibrate(held_out, fpr=0.1)
+    joblib.dump(fitted, tmp_path / "detector.joblib")
+    loaded = joblib.load(tmp_path / "detector.joblib")
+    assert (loaded.offset_, loaded.map_threshold_) == (fitted.offset_, fitted.map_threshold_)
+    np.testing.assert_array_equal(loaded.p_values(train), fitted.p_values(train))
+    fitted.fit(train)
+    assert not hasattr(fitted, "calibration_scores_")
+    loaded.partial_fit(train)
+    assert not hasattr(loaded, "calibration_scores_")
+
+
+def test_calibrate_unfitted_raises(held_out):
+    with pytest.raises(NotFittedError):
+        CSFlowDetector(**QUICK).calibrate(held_out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fpr": 0.001}, "fpr=0.001 needs at least 999 normal images, got 30"),
+        ({"fpr": 0.1, "criterion": "f1"}, "Give one of fpr, criterion and recall"),
+        ({"criterion": "f1"}, "criterion needs labels, but y is None"),
+        ({"recall": 0.5}, "recall needs labels, but y is None"),
+        ({"y": np.ones(30), "recall": 0.5}, "y labels no defect"),
+        ({"y": np.r_[-1, np.ones(29)], "criterion": "f2"}, "got 'f2'"),
+        ({"y": -np.ones(30), "fpr": 0.1}, "y labels every row a defect"),
+        ({"y": np.ones(29), "fpr": 0.1}, "X has 30 images, but y has 29 labels"),
+        ({"y": np.arange(30), "fpr": 0.1}, r"\+1/-1"),
+        ({"fpr": 0.1, "cv": ShuffleSplit(1, random_state=0)}, "holds out row .* 0 times"),
+        ({"fpr": 0.1, "cv": [(np.arange(30), np.arange(30))]}, "learns from row 0 and holds it out"),
+        (
+            {"fpr": 0.1, "cv": [(np.r_[:15], np.r_[15:30, 15]), (np.r_[15:30], np.r_[:15])]},
+            "row 15 2 times",
+        ),
+        ({"fpr": 0.1, "cv": [([], np.arange(30))]}, "learns from no image or holds out none in its split 0"),
+        ({"fpr": 0.1, "cv": [(np.arange(30), [])]}, "learns from no image or holds out none in its split 0"),
+        (
+            {"y": np.repeat([1, -1], 15), "fpr": 0.1, "cv": KFold(2)},
+            "learns from no normal image in its split 0",
+        ),
+    ],
+)
+def test_calibrate_faulty_arguments_raise_before_any_work_and_change_nothing(fitted, options, message):
+    before = (fitted.offset_, fitted.map_threshold_)
+    missing_files = np.array(["nowhere.png"] * N_HELD_OUT, dtype=object)
+    with pytest.raises(ValueError, match=message):
+        fitted.calibrate(missing_files, **options)
+    assert (fitted.offset_, fitted.map_threshold_) == before
+    assert not hasattr(fitted, "calibration_scores_")
+
+
+# Clones that were fitted on other images
+
+
+def test_calibrate_cv_scores_are_those_of_clones_fitted_on_the_other_images(train):
+    X = train[..., 0]
+    expected = np.empty(len(X))
+    for learnt, held_out in KFold(2, shuffle=True, random_state=0).split(X):
+        expected[held_out] = CSFlowDetector(**QUICK).fit(X[learnt]).score_samples(X[held_out])
+    for same in (X, list(X), torch.from_numpy(X)[:, None], X.reshape(len(X), -1)):
+        detector = CSFlowDetector(**QUICK).fit(same).calibrate(same, fpr=0.2, cv=2)
+        np.testing.assert_array_equal(detector.calibration_scores_, np.sort(expected))
+        assert detector.offset_ == conformal_threshold(expected, 0.2)
+
+
+def test_calibrate_cv_learns_from_normal_rows_only(data):
+    rows = np.r_[:10, -6:0]
+    X, y = data.images[rows], data.y[rows]
+    detector = CSFlowDetector(**QUICK).fit(X, y).calibrate(X, y, criterion="f1", cv=KFold(2))
+    assert len(detector.calibration_scores_) == 10
+    scores = []
+    for learnt, held_out in KFold(2).split(X):
+        fold = CSFlowDetector(**QUICK).fit(X[learnt][y[learnt] == 1])
+        scores.append(fold.score_samples(X[held_out]))
+    assert detector.offset_ == optimal_threshold(y, np.concatenate(scores), criterion="f1")
+
+
+def test_calibrate_cv_takes_splits_in_every_form(fitted, train):
+    first = np.arange(N_TRAIN) < N_TRAIN // 2
+    expected = fitted.calibrate(train, fpr=0.2, cv=KFold(2)).calibration_scores_
+    for cv in (list(KFold(2).split(train)), [(~first, first), (first, ~first)]):
+        np.testing.assert_array_equal(fitted.calibrate(train, fpr=0.2, cv=cv).calibration_scores_, expected)
+
+
+def test_calibrate_cv_needs_a_detector_from_a_single_fit(fitted, train):
+    fitted.partial_fit(train)
+    with pytest.raises(ValueError, match=r"n_epochs=1.* trained further since, by warm_start or partial_fit"):
+        fitted.calibrate(train, fpr=0.2, cv=2)
+    twice = clone(fitted).set_params(warm_start=True).fit(train).fit(train).set_params(n_epochs=2)
+    with pytest.raises(ValueError, match="trained further since"):
+        twice.calibrate(train, fpr=0.2, cv=2)
+    by_part = clone(fitted).partial_fit(train)
+    with pytest.raises(ValueError, match="this detector was trained with lr_schedule='constant'"):
+        by_part.calibrate(train, fpr=0.2, cv=2)
+
+
+def test_calibrate_cv_needs_the_parameters_of_the_fit(fitted, train, tmp_path):
+    joblib.dump(fitted, tmp_path / "detector.joblib")
+    fitted = joblib.load(tmp_path / "detector.joblib")
+    for name, value in {
+        "learning_rate": 1e-7,
+        "feature_noise": 50.0,
+        "batch_size": 1,
+        "weight_decay": 100.0,
+        "max_grad_norm": None,
+        "lr_schedule": "constant",
+        "n_epochs": 3,
+        "precision": "bfloat16",
+        "image_shape": (4, 4),
+        "random_state": 1,  # the weights of the backbone are random
+    }.items():
+        before = fitted.get_params()[name]
+        message = f"fitted with {name}={value!r}, but this detector was trained with {name}={before!r}."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            copy.copy(fitted).set_params(**{name: value}).calibrate(train, fpr=0.2, cv=2)
+    with pytest.raises(ValueError, match="can't change its clamp"):
+        copy.copy(fitted).set_params(clamp=1.0).calibrate(train, fpr=0.2, cv=2)
+    fitted.calibrate(train, fpr=0.2, cv=2)
+
+
+@pytest.mark.parametrize("seed", [None, np.random.RandomState(0)], ids=["none", "instance"])
+def test_calibrate_cv_with_other_random_backbones_in_the_clones_raises(train, seed):
+    detector = CSFlowDetector(**{**QUICK, "random_state": seed}).fit(train)
+    with pytest.raises(ValueError, match=r"weights=None .* Set random_state to an int"):
+        detector.calibrate(train, fpr=0.2, cv=2)
+    with pytest.raises(ValueError, match="was trained with random_state=None"):
+        detector.set_params(random_state=0).calibrate(train, fpr=0.2, cv=2)

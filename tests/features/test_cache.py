@@ -1,0 +1,574 @@
+"""Features are extracted once per image, whoever asks."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, open_files
+from PIL import Image
+from sklearn.model_selection import GridSearchCV
+
+import skcsflow
+from skcsflow import CSFlowDetector, feature_cache_info
+from skcsflow._features._cache import CachedFeatures, open_cache
+from skcsflow._features._storage import MappedMaps
+from skcsflow._images import ImageCollection
+from skcsflow._training import FlowTrainer
+
+FAST = {**TINY, "input_size": 32, "n_coupling_blocks": 1, "n_epochs": 1}
+"""For what is about features, and not about the flow."""
+
+
+class CountingDetector(CSFlowDetector):
+    """Appends a line to the file $SKCSFLOW_TEST_LOG for every image that goes through the backbone.
+
+    As it counts passes through the network itself, in whatever process, nothing that the cache believes
+    of itself can hide one.
+    """
+
+    def _new_model(self, size, seed):
+        model = super()._new_model(size, seed)
+        model.feature_extractor.register_forward_hook(_count)
+        return model
+
+
+def _count(module, args, output):
+    lines = "".join(f"{image.double().sum().item():.17g}\n" for image in args[0])
+    log = os.open(os.environ["SKCSFLOW_TEST_LOG"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(log, lines.encode())
+    os.close(log)
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    path = tmp_path / "log"
+    path.touch()
+    monkeypatch.setenv("SKCSFLOW_TEST_LOG", str(path))
+    return path
+
+
+def counted(log):
+    lines = log.read_text().splitlines()
+    log.write_text("")
+    return lines
+
+
+def entry(value=0.0):
+    return CachedFeatures([np.full((2, 3, 3), value, np.float32)], (3, 3))
+
+
+# Keys: what an entry depends on, and what it doesn't
+
+
+def test_memory_has_each_image_extracted_once_whoever_asks(log, grey_images, tmp_path):
+    # 3 threads: too many for groups, which are tried with noise, and counted.
+    detector = CountingDetector(**FAST, memory=tmp_path / "cache", n_jobs=3).fit(grey_images[:20])
+    assert len(set(counted(log))) == 20
+    detector.score_samples(grey_images[10:25][::-1])
+    assert len(counted(log)) == 5
+    detector.transform(grey_images)
+    assert len(counted(log)) == 15
+    detector.predict(grey_images)
+    CountingDetector(**{**FAST, "whiten": False}, memory=str(tmp_path / "cache")).fit(grey_images)
+    assert counted(log) == []
+    assert feature_cache_info(tmp_path / "cache").n_images == 40
+
+
+def test_memory_has_an_image_extracted_once_that_is_there_several_times(log, grey_images, tmp_path):
+    X = np.concatenate([grey_images[:3]] * 5)
+    detector = CountingDetector(**FAST, memory=tmp_path, n_jobs=4).fit(X)
+    assert len(counted(log)) == 3
+    assert len(set(detector.score_samples(X))) == 3
+
+
+def test_memory_key_depends_on_all_that_changes_features(log, grey_images, tmp_path):
+    X = grey_images[:4]
+    CountingDetector(**FAST, memory=tmp_path).fit(X)
+    assert len(counted(log)) == 4
+    for changes in (
+        {"input_size": 64},
+        {"input_size": (32, 64)},
+        {"backbone": "test_efficientnet_ln"},
+        {"random_state": 1},  # other random weights
+        {"precision": "float64"},
+        {"precision": "bfloat16"},
+    ):
+        cached = CountingDetector(**{**FAST, **changes}, memory=tmp_path).fit(X)
+        assert len(counted(log)) == 4, changes
+        plain = CSFlowDetector(**{**FAST, **changes}).fit(X)
+        np.testing.assert_array_equal(cached.score_samples(X), plain.score_samples(X), err_msg=str(changes))
+
+
+def test_memory_key_does_not_depend_on_the_flow(log, grey_images, tmp_path):
+    CountingDetector(**FAST, memory=tmp_path).fit(grey_images[:4])
+    counted(log)
+    changes = {"n_coupling_blocks": 2, "clamp": 2.0, "whiten": False, "map_mode": "all", "contamination": 0.2}
+    changes |= {"score_mode": "top", "n_jobs": 2, "batch_size": 3}
+    CountingDetector(**{**FAST, **changes}, memory=tmp_path).fit(grey_images[:4])
+    assert counted(log) == []
+
+
+def kinds_of(images, folder):
+    paths = []
+    for i, image in enumerate(images):
+        paths.append(folder / f"{i}.png")
+        Image.fromarray(image).save(paths[-1])
+    return {
+        "array": images,
+        "list of arrays": list(images),
+        "float array": images / 255.0,
+        "colour": np.repeat(images[..., None], 3, axis=-1),
+        "tensor": torch.from_numpy(images)[:, None],
+        "bfloat16 tensor": torch.from_numpy(images / 255.0)[:, None].bfloat16(),
+        "pil": [Image.fromarray(image) for image in images],
+        "palette": [Image.fromarray(image).convert("P") for image in images],
+        "paths": [str(p) for p in paths],
+        "pathlib": np.array(paths, dtype=object),
+        "rows": images.reshape(len(images), -1),
+    }
+
+
+def test_memory_finds_every_kind_of_image_again_with_the_same_bits(log, grey_images, tmp_path):
+    plain = CSFlowDetector(**FAST, image_shape=(48, 40)).fit(grey_images[:4])
+    detector = CountingDetector(**FAST, image_shape=(48, 40)).fit(grey_images[:4])
+    counted(log)
+    for kind, X in kinds_of(grey_images[:6], tmp_path).items():
+        scores, maps = plain.score_samples(X), plain.transform(X)
+        detector.set_params(memory=tmp_path / f"cache of {kind}")
+        for expected in (6, 0):
+            np.testing.assert_array_equal(detector.score_samples(X), scores, err_msg=kind)
+            assert len(counted(log)) == expected, kind
+        np.testing.assert_array_equal(detector.transform(X), maps, err_msg=kind)
+
+
+def test_memory_of_a_file_that_changed_reads_it_again(log, grey_images, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(grey_images[0]).save(path)
+    detector = CountingDetector(**FAST, memory=tmp_path / "cache").fit(grey_images[1:5])
+    (first,) = detector.score_samples([path])
+    Image.fromarray(grey_images[1]).save(path)
+    (second,) = detector.score_samples([path])
+    assert len(counted(log)) == 6
+    (expected,) = detector.score_samples(grey_images[1:2])
+    assert first != second == expected
+
+
+def test_memory_of_a_file_that_changes_while_it_is_read_keeps_what_was_read(
+    grey_images, tmp_path, monkeypatch
+):
+    path = tmp_path / "a.png"
+    Image.fromarray(grey_images[0]).save(path)
+    detector = CSFlowDetector(**FAST, memory=tmp_path / "cache").fit(grey_images[1:5])
+    (expected,) = detector.score_samples([path])
+    digest = ImageCollection.digest
+
+    def digest_and_replace(self, content):
+        found = digest(self, content)
+        Image.fromarray(grey_images[1]).save(path)
+        return found
+
+    joblib.Memory(tmp_path / "cache" / "joblib", verbose=0).clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageCollection, "digest", digest_and_replace)
+        assert detector.score_samples([path]).tolist() == [expected]
+    path.unlink()
+    with pytest.raises(ValueError, match="no such file"):
+        detector.score_samples([path])
+
+
+def test_memory_of_masked_arrays_gives_the_same_bits(grey_images, tmp_path):
+    detector = CSFlowDetector(**FAST).fit(grey_images[:4])
+    X = np.ma.array(grey_images[:4], mask=True)
+    expected = detector.score_samples(X)
+    np.testing.assert_array_equal(detector.set_params(memory=tmp_path).score_samples(X), expected)
+
+
+def test_memory_of_joblibs_default_verbosity_prints_nothing(grey_images, tmp_path, capfd):
+    CSFlowDetector(**FAST, memory=joblib.Memory(tmp_path)).fit(grey_images[:2])
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_memory_of_one_array_in_two_shapes_has_two_images(grey_images, tmp_path):
+    pixels = np.ascontiguousarray(grey_images[:4, :40, :40]).reshape(4, -1)
+    square = CSFlowDetector(**FAST, memory=tmp_path, image_shape=(40, 40)).fit(pixels)
+    wide = CSFlowDetector(**FAST, memory=tmp_path, image_shape=(20, 80)).fit(pixels)
+    assert feature_cache_info(tmp_path).n_images == 8
+    assert not np.array_equal(square.score_samples(pixels), wide.score_samples(pixels))
+
+
+def test_memory_of_bad_images_raises_as_without_and_keeps_nothing(fitted, grey_images, tmp_path):
+    detector = CSFlowDetector(**FAST, memory=tmp_path).fit(grey_images[:4])
+    n_images = feature_cache_info(tmp_path).n_images
+    nan = np.full((1, 8, 8), np.nan)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+    for X in (nan, np.full((2, 8, 8), 1e38), [tmp_path / "none.png"], [tmp_path / "broken.png"]):
+        errors = []
+        for one in (fitted, detector, detector):
+            with pytest.raises(ValueError, match=r"X\[0\]|X contains") as info:
+                one.score_samples(X)
+            errors.append(str(info.value))
+        assert errors == [errors[0]] * 3
+    assert feature_cache_info(tmp_path).n_images == n_images
+
+
+# What memory may be
+
+
+def test_memory_may_be_a_folder_or_a_memory(log, grey_images, tmp_path):
+    for memory in (tmp_path / "cache", str(tmp_path / "cache")):
+        CountingDetector(**FAST, memory=memory).fit(grey_images[:4])
+    assert len(counted(log)) == 4
+    for _ in range(2):
+        CountingDetector(**FAST, memory=joblib.Memory(tmp_path / "other", verbose=0)).fit(grey_images[:4])
+    assert len(counted(log)) == 4
+
+
+@pytest.mark.parametrize("options", [{"mmap_mode": "r"}, {"mmap_mode": "c"}, {"compress": 3}], ids=str)
+def test_memory_of_any_options_gives_the_same_bits(grey_images, tmp_path, options):
+    X = grey_images[:9]
+    expected = CSFlowDetector(**FAST).fit(X).score_samples(X)
+    detector = CSFlowDetector(**FAST, memory=joblib.Memory(tmp_path, verbose=0, **options))
+    for _ in range(2):
+        np.testing.assert_array_equal(detector.fit(X).score_samples(X), expected)
+
+
+@pytest.mark.parametrize("memory", [None, joblib.Memory(None)], ids=str)
+def test_memory_of_nothing_keeps_nothing(memory):
+    assert open_cache(memory) is None
+
+
+@pytest.mark.parametrize("memory", [3, 1.5, [], object()])
+def test_memory_of_another_kind_raises(grey_images, memory):
+    with pytest.raises(ValueError, match="'memory' parameter"):
+        CSFlowDetector(**FAST, memory=memory).fit(grey_images)
+
+
+def test_memory_at_a_file_raises_with_its_path(grey_images, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        CSFlowDetector(**FAST, memory=tmp_path / "file").fit(grey_images)
+
+
+def test_memory_of_ones_own_without_a_folder_is_used():
+    class Memory:
+        kept = {}  # noqa: RUF012
+
+        def cache(self, function, ignore):
+            def cached(key, compute):
+                if key not in self.kept:
+                    self.kept[key] = function(key, compute)
+                return self.kept[key]
+
+            return cached
+
+    cache = open_cache(Memory())
+    for _ in range(2):
+        (found,) = cache.get_or_compute(["aa"], lambda missing: [entry(1.0)])
+        assert found.maps[0][0, 0, 0] == 1
+    assert cache.get("bb") is None
+
+
+def test_memory_is_kept_as_given_by_params_and_pickle(grey_images, tmp_path):
+    memory = joblib.Memory(tmp_path, verbose=0)
+    detector = CSFlowDetector(**FAST, memory=memory)
+    assert detector.get_params()["memory"] is memory
+    loaded = pickle.loads(pickle.dumps(detector.fit(grey_images[:4])))
+    assert loaded.memory.location == memory.location
+
+
+# Size
+
+
+def test_feature_cache_info_tells_number_and_size_and_can_be_bounded(grey_images, tmp_path):
+    assert feature_cache_info(tmp_path) == (0, 0)
+    detector = CSFlowDetector(**FAST, memory=tmp_path).fit(grey_images)
+    info = feature_cache_info(joblib.Memory(tmp_path, verbose=0))
+    on_disk = sum(p.stat().st_size for p in tmp_path.rglob("*.pkl"))
+    assert info.n_images == 40
+    assert on_disk <= info.n_bytes <= on_disk + 40 * 1000
+    scores = detector.score_samples(grey_images)
+    joblib.Memory(tmp_path, verbose=0).reduce_size(bytes_limit=info.n_bytes // 2)
+    reduced = feature_cache_info(tmp_path)
+    assert 10 <= reduced.n_images <= 20
+    assert reduced.n_bytes <= info.n_bytes // 2
+    np.testing.assert_array_equal(detector.score_samples(grey_images), scores)
+    assert feature_cache_info(tmp_path).n_images == 40
+
+
+def test_feature_cache_info_counts_nothing_else_that_a_memory_holds(grey_images, tmp_path):
+    memory = joblib.Memory(tmp_path, verbose=0)
+    memory.cache(np.cumsum)(np.arange(5))
+    assert feature_cache_info(memory) == (0, 0)
+    CSFlowDetector(**FAST, memory=memory).fit(grey_images[:3])
+    assert feature_cache_info(memory).n_images == 3
+
+
+@pytest.mark.parametrize("memory", [None, 3, joblib.Memory(None)], ids=str)
+def test_feature_cache_info_of_no_folder_raises(memory):
+    with pytest.raises(ValueError, match="memory must be a folder"):
+        feature_cache_info(memory)
+
+
+# Training features in mapped files
+
+CONFIGURATIONS = [
+    {},
+    {"whiten": False, "precision": "float64"},
+    {"precision": "bfloat16", "input_size": 32, "batch_size": 100},
+    {"backbone": "test_efficientnet_ln", "input_size": (96, 70), "batch_size": 5, "n_epochs": 1},
+]
+
+
+@pytest.fixture
+def mapped(monkeypatch):
+    """Numbers of rows that were read from mapped files."""
+    counts = []
+    take = MappedMaps.__getitem__
+
+    def take_and_count(self, rows):
+        taken = take(self, rows)
+        counts.append(1 if taken.ndim == 3 else len(taken))
+        return taken
+
+    monkeypatch.setattr(MappedMaps, "__getitem__", take_and_count)
+    return counts
+
+
+def assert_same_bits(detector, expected, images):
+    assert detector.offset_ == expected.offset_
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_array_equal(detector.history_[name], expected.history_[name])
+    for value, other in zip(
+        detector.model_.state_dict().values(), expected.model_.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, other)
+    np.testing.assert_array_equal(detector.score_samples(images), expected.score_samples(images))
+
+
+@pytest.mark.parametrize("changes", CONFIGURATIONS, ids=str)
+def test_fit_from_mapped_files_gives_the_same_bits(grey_images, tmp_path, mapped, changes):
+    params = {**TINY, **changes}
+    X = grey_images[:33]  # one more than are whitened together
+    expected = CSFlowDetector(**params).fit(X)
+    assert mapped == []
+    detector = CSFlowDetector(**params, memory=tmp_path).fit(X)
+    # By each scale: training, its two probes, scores, and the whitening's statistics.
+    n_passes = params["n_epochs"] + 3 + params.get("whiten", True)
+    assert sum(mapped) == 3 * 33 * n_passes
+    assert_same_bits(detector, expected, grey_images)
+
+
+@pytest.mark.parametrize("how", ["warm_start", "partial_fit"])
+def test_further_training_from_mapped_files_gives_the_same_bits(grey_images, tmp_path, mapped, how):
+    expected, detector = CSFlowDetector(**TINY), CSFlowDetector(**TINY, memory=tmp_path)
+    for one in (expected, detector):
+        one.set_params(warm_start=how == "warm_start")
+        for X in (grey_images[:20], grey_images[10:]):
+            one.partial_fit(X) if how == "partial_fit" else one.fit(X)
+    assert mapped
+    assert_same_bits(detector, expected, grey_images)
+
+
+def test_fit_from_mapped_files_leaves_out_the_rows_that_y_does(grey_images, tmp_path):
+    y = np.where(np.arange(40) % 3, 1, -1)
+    expected = CSFlowDetector(**TINY).fit(grey_images[y == 1])
+    detector = CSFlowDetector(**TINY, memory=tmp_path).fit(grey_images, y)
+    assert_same_bits(detector, expected, grey_images)
+
+
+@pytest.mark.parametrize("memory", ["none", "no folder"])
+def test_fit_without_a_folder_holds_features_in_memory(grey_images, mapped, memory):
+    detector = CSFlowDetector(**TINY, memory=None if memory == "none" else joblib.Memory(None))
+    detector.fit(grey_images[:4])
+    assert mapped == []
+
+
+@pytest.mark.parametrize("end", ["done", "image", "divergence", "interrupt"])
+def test_fit_from_mapped_files_at_any_end_leaves_no_file(grey_images, tmp_path, monkeypatch, end):
+    X = list(grey_images)
+    detector = CSFlowDetector(**TINY, memory=tmp_path)
+    kept_error = None
+    if end == "image":
+        X[30] = np.full((48, 40), np.nan)
+    elif end == "divergence":
+        detector.set_params(learning_rate=1e30)
+    elif end == "interrupt":
+
+        def interrupt(*args):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(FlowTrainer, "_train_step", interrupt)
+    try:
+        detector.fit(X)
+    except (ValueError, KeyboardInterrupt) as error:
+        kept_error = error
+    assert (kept_error is None) == (end == "done")
+    assert {p.name for p in tmp_path.iterdir()} <= {"joblib", "skcsflow-locks", ".gitignore"}
+    assert all("deleted" not in file for file in open_files(tmp_path))
+
+
+# Several at a time
+
+
+def test_memory_asked_by_threads_at_once_computes_once(tmp_path):
+    computed = []
+    meeting = threading.Barrier(8)
+
+    def ask():
+        cache = open_cache(tmp_path)
+        meeting.wait()
+        for i in range(20):
+            key = f"{i:032x}"
+
+            def compute(missing, i=i):
+                computed.append(i)
+                time.sleep(0.002)
+                return [entry(i) for _ in missing]
+
+            (found,) = cache.get_or_compute([key], compute)
+            assert found.maps[0][0, 0, 0] == i
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(computed) == list(range(20))
+
+
+def test_memory_asked_for_overlapping_batches_does_not_hang(tmp_path):
+    keys = [f"{i:032x}" for i in range(12)]
+    computed = []
+
+    def ask(mine):
+        cache = open_cache(tmp_path)
+
+        def compute(missing):
+            time.sleep(0.01)
+            computed.extend(mine[i] for i in missing)
+            return [entry(int(mine[i], 16)) for i in missing]
+
+        found = cache.get_or_compute(mine, compute)
+        assert [f.maps[0][0, 0, 0] for f in found] == [int(key, 16) for key in mine]
+
+    halves = [keys[:8], keys[4:][::-1], keys[::2], keys[::-1]]
+    threads = [threading.Thread(target=ask, args=(mine,), daemon=True) for mine in halves]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(timeout=60)
+        assert not t.is_alive()
+    assert sorted(computed) == keys
+
+
+def _fill(folder, start):
+    cache = open_cache(folder)
+    start.wait()
+    for i in range(30):
+        cache.get_or_compute([f"{i:032x}"], lambda missing, i=i: [_logged(folder, i)])
+
+
+def _logged(folder, i):
+    with open(folder / f"computed-{i}-{os.getpid()}", "x"):
+        return entry(i)
+
+
+@pytest.mark.slow
+def test_memory_asked_by_processes_at_once_computes_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start = context.Event()
+    processes = [context.Process(target=_fill, args=(tmp_path, start)) for _ in range(3)]
+    for p in processes:
+        p.start()
+    start.set()
+    for p in processes:
+        p.join(timeout=120)
+        assert p.exitcode == 0
+    assert len(list(tmp_path.glob("computed-*"))) == 30
+
+
+WRITER = """
+import sys, threading, time, types
+for name, path in (("skcsflow", sys.argv[1]), ("skcsflow._features", sys.argv[1] + "/_features")):
+    sys.modules[name] = types.ModuleType(name)  # without torch, whose import takes seconds
+    sys.modules[name].__path__ = [path]
+import joblib._store_backends, numpy as np
+from skcsflow._features._cache import CachedFeatures, open_cache
+cache = open_cache(sys.argv[2])
+def hang(*args):
+    print("now", flush=True)
+    time.sleep(600)
+def compute(missing):
+    return [CachedFeatures([np.zeros((2, 3, 3), np.float32)], (3, 3))]
+joblib._store_backends.FileSystemStoreBackend._move_item = staticmethod(hang)
+threading.Thread(target=cache.get_or_compute, args=(["00"], hang)).start()
+cache.get_or_compute(["01"], compute)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_memory_of_a_writer_killed_while_computing_or_writing_has_no_lock_and_no_half_entry(tmp_path):
+    folder = tmp_path / "cache"
+    package = str(Path(skcsflow.__file__).parent)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, package, folder], stdout=subprocess.PIPE, text=True
+    )
+    assert [writer.stdout.readline() for _ in range(2)] == ["now\n"] * 2
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    cache = open_cache(folder)
+    assert feature_cache_info(folder).n_images == 0
+    for key in ("00", "01"):
+        assert cache.get(key) is None
+        (found,) = cache.get_or_compute([key], lambda missing: [entry(7)])
+        assert found.maps[0][0, 0, 0] == cache.get(key).maps[0][0, 0, 0] == 7
+
+
+def test_memory_with_a_damaged_entry_computes_it_again(grey_images, tmp_path, log):
+    detector = CountingDetector(**FAST, memory=tmp_path).fit(grey_images[:4])
+    scores = detector.score_samples(grey_images[:4])
+    counted(log)
+    damaged = sorted(tmp_path.rglob("output.pkl"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    np.testing.assert_array_equal(detector.score_samples(grey_images[:4]), scores)
+    assert len(counted(log)) == 1
+    np.testing.assert_array_equal(detector.score_samples(grey_images[:4]), scores)
+    assert counted(log) == []
+
+
+# Searches
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_memory_in_a_search_has_each_image_extracted_once_and_the_same_bits(
+    log, grey_images, tmp_path, n_jobs
+):
+    grid = {"n_coupling_blocks": [1, 2], "clamp": [2.0, 3.0], "cross_conv_hidden_channels": [4, 8]}
+    params = {**FAST, "n_epochs": 1, "n_jobs": 3}  # too many for groups, whose trial would be counted
+    results = []
+    for memory, count in ((None, None), (tmp_path / "cache", 40), (tmp_path / "cache", 0)):
+        search = GridSearchCV(
+            CountingDetector(**params, memory=memory), grid, cv=3, n_jobs=n_jobs, refit=False
+        )
+        results.append(search.fit(grey_images).cv_results_)
+        lines = counted(log)
+        if count is None:
+            assert len(lines) == 8 * 3 * 40
+        else:
+            assert len(lines) == count
+    for name in results[0]:
+        if "score" in name and "time" not in name:
+            for other in results[1:]:
+                np.testing.assert_array_equal(other[name], results[0][name])

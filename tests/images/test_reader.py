@@ -1,0 +1,157 @@
+"""Image files and PIL images as arrays."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from skcsflow._images import image_size, load_file, read_image, read_pil
+
+RNG = np.random.RandomState(0)
+COLOUR = RNG.randint(0, 256, size=(24, 30, 3)).astype(np.uint8)
+GREY = COLOUR[..., 0].copy()
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_grey"),
+    [
+        ("1", True), ("L", True), ("La", True), ("LA", True), ("P", False), ("PA", False), ("RGB", False),
+        ("RGBA", False), ("RGBa", False), ("RGBX", False), ("CMYK", False), ("YCbCr", False), ("HSV", False),
+    ],
+)  # fmt: skip
+def test_read_pil_of_any_mode_gives_its_grey_or_rgb_picture(mode, is_grey):
+    source = Image.fromarray(COLOUR)
+    steps = {"La": ["LA", "La"], "LA": ["LA"], "PA": ["L", "PA"], "RGBa": ["RGBA", "RGBa"]}
+    for step in steps.get(mode, [mode]):
+        source = source.convert(step)
+    assert source.mode == mode
+    plain = {"La": "LA", "RGBa": "RGBA"}.get(mode)
+    expected = np.asarray((source.convert(plain) if plain else source).convert("RGB"))
+    array = read_pil(source, "the image")
+    assert array.dtype == np.uint8
+    np.testing.assert_array_equal(array, expected[..., 0] if is_grey else expected)
+
+
+def test_read_pil_of_lab_gives_the_rgb_picture():
+    profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
+    lab = ImageCms.profileToProfile(Image.fromarray(COLOUR), *profiles, outputMode="LAB")
+    assert np.abs(read_pil(lab, "the image") - COLOUR.astype(float)).mean() < 13
+
+
+def test_read_pil_drops_alpha_unless_four_channels_are_asked_for():
+    rgba = np.dstack([COLOUR, GREY])
+    image = Image.fromarray(rgba)
+    np.testing.assert_array_equal(read_pil(image, "the image"), COLOUR)
+    np.testing.assert_array_equal(read_pil(image, "the image", 4), rgba)
+
+
+def test_read_pil_of_32_bits_takes_the_range_of_16_bits_alone():
+    # One scale for values up to 65535 and another beyond would differ from image to image.
+    array = read_pil(Image.fromarray(np.full((2, 2), 65535, np.int32)), "the image")
+    assert (array.dtype, array.max()) == (np.uint16, 65535)
+    for value in (65536, -1):
+        with pytest.raises(ValueError, match=rf"the image .* from {value} to {value}, .* more than 16 bits"):
+            read_pil(Image.fromarray(np.full((2, 2), value, np.int32)), "the image")
+
+
+def test_read_image_of_every_kind_of_file_gives_its_pixels(tmp_path):
+    rgb = Image.fromarray(COLOUR)
+    files = {
+        "palette.png": rgb.quantize(16),
+        "rgba.png": rgb.convert("RGBA"),
+        "la.png": rgb.convert("LA"),
+        "cmyk.tif": rgb.convert("CMYK"),
+        "rgb.bmp": rgb,
+        "bits.png": rgb.convert("1"),
+    }
+    for name, image in files.items():
+        image.save(tmp_path / name)
+        array = read_image(tmp_path / name, name)
+        np.testing.assert_array_equal(array, read_pil(image, name), err_msg=name)
+        assert array.shape[:2] == image_size(tmp_path / name) == (24, 30), name
+    rgb.save(tmp_path / "rgb.JPEG", quality=100, subsampling=0)
+    assert np.abs(read_image(tmp_path / "rgb.JPEG", "rgb.JPEG") - COLOUR.astype(float)).mean() < 25
+    np.save(tmp_path / "array.npy", COLOUR)
+    np.testing.assert_array_equal(read_image(str(tmp_path / "array.npy"), "array.npy"), COLOUR)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_read_image_of_16_bit_grey_gives_uint16(tmp_path, suffix):
+    array = RNG.randint(0, 2**16, size=(24, 30)).astype(np.uint16)
+    path = tmp_path / f"grey.{suffix}"
+    if suffix == "pgm":  # written by hand: older Pillows read it, but don't write it
+        path.write_bytes(b"P5 30 24 65535\n" + array.astype(">u2").tobytes())
+    else:
+        Image.fromarray(array).save(path)
+    found = read_image(path, "the image")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, array)
+
+
+def test_read_image_of_floats_gives_them_as_they_are(tmp_path):
+    array = RNG.rand(24, 30).astype(np.float32)
+    Image.fromarray(array).save(tmp_path / "float.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "float.tif", "the image"), array)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_read_image_rotates_as_exif_says_and_image_size_too(tmp_path, suffix):
+    gradient = np.add.outer(np.linspace(0, 160, 40), np.linspace(0, 90, 24)).astype(np.uint8)
+    path = tmp_path / f"rotated.{suffix}"
+    for orientation, expected in {
+        1: gradient,
+        2: gradient[:, ::-1],
+        3: gradient[::-1, ::-1],
+        4: gradient[::-1],
+        5: gradient.T,
+        6: np.rot90(gradient, -1),
+        7: gradient[::-1, ::-1].T,
+        8: np.rot90(gradient),
+    }.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(gradient).convert("RGB").save(path, exif=exif)
+        assert image_size(path) == expected.shape, orientation
+        with Image.open(path) as opened:
+            for array in (read_image(path, "the image"), read_pil(opened, "the image")):
+                assert array.shape == (*expected.shape, 3), orientation
+                assert np.abs(array[..., 0] - expected.astype(float)).max() < 13, orientation
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "npy"])
+def test_read_image_of_a_truncated_file_raises_with_its_name(tmp_path, suffix):
+    path = tmp_path / f"image.{suffix}"
+    pixels = RNG.randint(0, 256, size=(60, 60, 3)).astype(np.uint8)
+    np.save(path, pixels) if suffix == "npy" else Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    for share in (0.0, 0.02, 0.6, 0.95):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(ValueError, match=r"X\[1\] could not be read as an image"):
+            read_image(path, "X[1]")
+
+
+def test_read_pil_of_a_truncated_file_raises_with_its_name(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:800])
+    with (
+        Image.open(tmp_path / "bad.png") as image,
+        pytest.raises(ValueError, match=r"X\[1\] could not be read as an image"),
+    ):
+        read_pil(image, "X[1]")
+
+
+def test_read_image_of_what_is_no_image_raises_with_its_name(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    for name in ("text.png", "objects.npy", "."):
+        with pytest.raises(ValueError, match="the image could not be read as an image"):
+            read_image(tmp_path / name, "the image")
+    with pytest.raises(ValueError, match="the image: there is no such file"):
+        read_image(tmp_path / "nowhere.png", "the image")
+    with pytest.raises(ValueError, match=r"'.*text\.png' cannot be read as an image"):
+        image_size(tmp_path / "text.png")
+
+
+def test_load_file_gives_bytes_and_whether_they_are_numpys(tmp_path):
+    for name in ("a.NPY", "a.png"):
+        (tmp_path / name).write_bytes(b"1234")
+        assert load_file(tmp_path / name, name) == (name == "a.NPY", b"1234")
