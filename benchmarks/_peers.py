@@ -94,16 +94,16 @@ def anomalib_csflow(
     return model.eval()
 
 
-def anomalib_prepare(images: np.ndarray, input_size: int) -> Tensor:
+def anomalib_prepare(images: np.ndarray, input_size: int, device: torch.device = CPU) -> Tensor:
     """Images as anomalib's pre-processor gives them: resized with antialiasing, normalised, three channels.
 
     It resizes all three channels of grey images, which are the same; here one is resized, which is faster.
-    Grey images are of shape (n, H, W), others (n, H, W, 3).
+    Grey images are of shape (n, H, W), others (n, H, W, 3). They go to the device as bytes.
     """
-    batch = torch.from_numpy(images)
+    batch = torch.from_numpy(images).to(device)
     batch = (batch[:, None] if batch.ndim == 3 else batch.movedim(-1, 1)).float() / 255
     batch = F.interpolate(batch, size=(input_size, input_size), mode="bilinear", antialias=True)
-    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], device=device)[..., None, None]
     return (batch - mean) / std
 
 

@@ -8,7 +8,7 @@ import torch
 
 from skcsflow._compute._device import has_fast_bfloat16
 from skcsflow._features._storage import gather_features
-from skcsflow._training import LR_SCHEDULES, FlowTrainer
+from skcsflow._training import LR_SCHEDULES, FlowTrainer, initialize_whitening
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
 
 CPU = torch.device("cpu")
@@ -103,6 +103,23 @@ def test_train_step_in_parts_has_the_gradient_of_the_whole_batch(n, noise):
     for parameter, gradient in zip(parameters, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-14)
     torch.testing.assert_close(norm, torch.cat([g.flatten() for g in expected]).norm(), rtol=1e-9, atol=0)
+
+
+def test_initialize_whitening_gives_the_same_bits_whatever_torchs_number_of_threads():
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(4, 192, s, s, generator=generator) for s in (4, 2, 1)]
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            flow = CrossScaleFlow(192, n_coupling_blocks=1, cross_conv_hidden_channels=2, whiten=True)
+            initialize_whitening(flow, features)
+            found.append(flow.whitening.weight.clone())
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[1], found[0])
+    assert torch.equal(found[2], found[0])
 
 
 def test_train_on_any_number_of_threads_gives_the_same_bits():

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import closing
 from itertools import islice, repeat
 from typing import TypeVar
 
@@ -28,10 +29,10 @@ GPU_BATCH_SIZE = 64
 """Images that go through a GPU together, at most."""
 
 CPU_GROUP_SIZE = 4
-"""Images that go through a network together on one core, at most. Small networks gain half as much again."""
+"""Images that go through a network together on one core. The default network is 1.5 times as fast so."""
 
-CPU_GROUP_PIXELS = 2**18
-"""Pixels of such images. With more, the maps of a backbone's first layers leave the processor's caches."""
+CPU_GROUP_PIXELS = 2**16
+"""Pixels of such an image, at most. With more, the maps of a backbone's first layers leave the caches."""
 
 GROUPS_PER_THREAD = 4
 """Groups that each thread must get, or the last ones leave the other threads idle."""
@@ -122,12 +123,12 @@ class Runner:
         """
         if self.device.type == "cuda":
             size = self._batch_size
-            items = map_on_cores(read, range(n_items), n_threads, ahead=2 * size)
-            while batch := list(islice(items, size)):
-                # Not over the yield: the caller is not to be in it.
-                with torch.inference_mode(), cuda_kernels(self.device, self.precision):
-                    results = compute(batch)
-                yield from results
+            with closing(map_on_cores(read, range(n_items), n_threads, ahead=2 * size)) as items:
+                while batch := list(islice(items, size)):
+                    # Not over the yield: the caller is not to be in it.
+                    with torch.inference_mode(), cuda_kernels(self.device, self.precision):
+                        results = compute(batch)
+                    yield from results
             return
 
         def read_and_compute(rows: range) -> list[R]:
@@ -189,8 +190,9 @@ class Runner:
         if self.engine != "torch" or self.precision == "bfloat16":
             return 1
         height, width = self.model.input_size
-        size = max(1, min(CPU_GROUP_SIZE, CPU_GROUP_PIXELS // (height * width)))
-        return size if n_items >= GROUPS_PER_THREAD * size * n_threads else 1
+        is_small = height * width <= CPU_GROUP_PIXELS
+        is_enough = n_items >= GROUPS_PER_THREAD * CPU_GROUP_SIZE * n_threads
+        return CPU_GROUP_SIZE if is_small and is_enough else 1
 
     def _apply(self, function: Function, items: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
         """Apply a function of batches to items, given and returned one by one."""

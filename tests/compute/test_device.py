@@ -1,6 +1,7 @@
 """Device and precision."""
 
 import threading
+from contextlib import suppress
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def test_cuda_kernels_on_the_cpu_changes_no_switch():
 def test_cuda_kernels_sets_cudnn_and_puts_it_back(precision, allow_tf32):
     # torch lets the switches be set where there is no GPU.
     before = cudnn_switches()
-    with pytest.raises(KeyError), cuda_kernels(CUDA, precision):
+    with suppress(KeyError), cuda_kernels(CUDA, precision):
         assert cudnn_switches() == (False, True, allow_tf32)
         raise KeyError
     assert cudnn_switches() == before
@@ -111,5 +112,5 @@ def test_cuda_kernels_of_another_precision_wait():
 def test_resolve_precision_on_the_cpu():
     found = {p: resolve_precision(p, CPU) for p in ("auto", "float32", "bfloat16", "float64")}
     assert found == {"auto": "float32", "float32": "float32", "bfloat16": "bfloat16", "float64": "float64"}
-    with pytest.raises(ValueError, match="precision='tf32' needs a CUDA device .* but device is 'cpu'"):
+    with pytest.raises(ValueError, match=r"precision='tf32' needs a CUDA device .* but device is 'cpu'"):
         resolve_precision("tf32", CPU)
