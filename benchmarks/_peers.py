@@ -179,34 +179,43 @@ class OpenVINOScorer(Scorer):
 
     def __init__(self, input_size: int, precision: str) -> None:
         super().__init__(input_size, precision)
+        self.converted = self._convert()
         self.compiled: dict[int, Any] = {}
 
     def score(self, batch: Tensor) -> None:
         """Score a prepared batch, and make its maps; a network is compiled for each size of batch."""
         if len(batch) not in self.compiled:
-            self.compiled[len(batch)] = self._compile(torch.rand_like(batch))
+            self.compiled[len(batch)] = self._compile(batch)
         self.compiled[len(batch)](batch.numpy())
 
-    def _compile(self, example: Tensor) -> Any:
+    @torch.no_grad()
+    def _convert(self) -> Any:
         import openvino
 
         network = _ScoresAndMaps(self.model).eval().requires_grad_(False)
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        example = torch.rand(2, 3, self.input_size, self.input_size)
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            example = example.clone()
             # Exported and not traced: OpenVINO can't read the trace of FrEIA's graph.
-            model = openvino.convert_model(torch.export.export(network, (example,)))
-            model.reshape(list(example.shape))
-            expected = network(example)
+            any_number = ({0: torch.export.Dim.DYNAMIC},)
+            exported = torch.export.export(network, (example,), dynamic_shapes=any_number)
+            return openvino.convert_model(exported)
+
+    def _compile(self, batch: Tensor) -> Any:
+        import openvino
+
+        self.converted.reshape(list(batch.shape))
         hints = {"float32": "f32", "bfloat16": "bf16"}
         options = {
             "INFERENCE_PRECISION_HINT": hints[self.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        compiled = openvino.Core().compile_model(model, "CPU", options)
+        compiled = openvino.Core().compile_model(self.converted, "CPU", options)
         if self.precision == "float32":
-            for found, wanted in zip(compiled(example.numpy()).values(), expected, strict=True):
-                np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-3, atol=1e-5)
+            scores, maps = compiled(batch.numpy()).values()
+            expected = self.model(batch)
+            np.testing.assert_allclose(scores, expected.pred_score.numpy(), rtol=1e-3)
+            np.testing.assert_allclose(maps, expected.anomaly_map.numpy(), rtol=1e-3, atol=1e-5)
         return compiled
 
 

@@ -22,6 +22,9 @@ TINY = {
 }
 """Parameters of a detector that fits in a second."""
 
+FAST = {**TINY, "input_size": 32, "n_coupling_blocks": 1, "n_epochs": 1}
+"""The same for what is not about the flow: a fifth of a second."""
+
 
 def open_files(folder):
     """Files in a folder that this process holds open, deleted ones too; only Linux can tell."""

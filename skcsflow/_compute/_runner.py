@@ -34,6 +34,9 @@ CPU_GROUP_SIZE = 4
 CPU_GROUP_PIXELS = 2**16
 """Pixels of such an image, at most. With more, the maps of a backbone's first layers leave the caches."""
 
+WIDE_FLOW_BYTES = 2**27
+"""Weights of flows that OpenVINO runs for one image at a time."""
+
 GROUPS_PER_THREAD = 4
 """Groups that each thread must get, or the last ones leave the other threads idle."""
 
@@ -186,8 +189,9 @@ class Runner:
 
     def _group_size(self, n_items: int, n_threads: int) -> int:
         # In bfloat16 the trial proves nothing: rounding hides in most images that sums were made in another order.
-        # OpenVINO gains little by groups.
-        if self.engine != "torch" or self.precision == "bfloat16":
+        # OpenVINO would compile wide flows once more, which takes gigabytes and gains nothing.
+        n_bytes = sum(p.nbytes for p in self.model.flow.parameters())
+        if self.precision == "bfloat16" or (self.engine == "openvino" and n_bytes > WIDE_FLOW_BYTES):
             return 1
         height, width = self.model.input_size
         is_small = height * width <= CPU_GROUP_PIXELS

@@ -1,14 +1,16 @@
 """Threads that compute on one core each, without changing any other thread's number of cores.
 
-torch.set_num_threads would: it also sets what threads born later start with. The limit of
-OpenMP, which torch computes by, holds for the thread that sets it alone.
+torch.set_num_threads would: it also sets what threads born later start with. The limits of
+OpenMP and MKL, which torch computes by, hold for the thread that sets them alone.
 """
 
+import ctypes
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -37,8 +39,13 @@ def one_core() -> Iterator[None]:
     process takes a core. It also works in a process that was forked, where OpenMP's threads are missing.
     """
     torch.get_num_threads()  # the first call in a thread would undo the limit
-    with _openmp().limit(limits=1):
-        yield
+    set_mkl_threads = _mkl()
+    mkl_threads = set_mkl_threads(1)
+    try:
+        with _openmp().limit(limits=1):
+            yield
+    finally:
+        set_mkl_threads(mkl_threads)
 
 
 class CoreThreads:
@@ -97,10 +104,7 @@ def map_on_cores(
 
 
 def on_new_thread(function: Callable[[], R]) -> R:
-    """Call a function on one core of a thread of its own.
-
-    A forked process hangs in MKL's matrix routines in its first thread, but not in others.
-    """
+    """Call a function on one core of a thread of its own, where none of the caller's modes of torch is on."""
     with CoreThreads(1) as threads:
         return next(threads.map(lambda _: function(), [None]))
 
@@ -111,6 +115,21 @@ def _openmp() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="openmp")
 
 
+@cache
+def _mkl() -> Callable[[int], int]:
+    """MKL's function that sets a thread's own number of threads and gives the one before; 0 is none of its own.
+
+    After torch.set_num_threads, MKL heeds that number and not OpenMP's. Where torch has no MKL, nothing is to be set.
+    """
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        set_threads: Callable[[int], int] = library.MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return lambda n_threads: 0
+    return set_threads
+
+
 def _keep_to_one_core() -> None:
     torch.get_num_threads()  # the first call in a thread would undo the limit
+    _mkl()(1)
     _openmp().limit(limits=1)
