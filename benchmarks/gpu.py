@@ -99,11 +99,11 @@ TRIAL = Job(
     default={**TINY, "input_size": 64},
     paper={**PAPER_PARAMS, **TINY, "input_size": 96},
     n_paper=6,
-    n_scored=(8, 4),
+    n_scored=(4, 2),
     n_fit=6,
     n_resident=2,
-    repeats=2,
-    n_latencies=2,
+    repeats=1,
+    n_latencies=1,
     hidden_of_anomalib=8,
 )
 

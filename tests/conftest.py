@@ -4,6 +4,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+# One core for each process: what takes several in these small tests waits longer than it computes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch

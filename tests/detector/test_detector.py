@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import FAST
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -37,10 +38,9 @@ def make(tiny_params):
 
 
 @pytest.fixture
-def make_fast(tiny_params):
+def make_fast():
     """Makes a detector for what is not about its flow."""
-    fast = {**tiny_params, "input_size": 32, "n_coupling_blocks": 1, "n_epochs": 1}
-    return lambda **changes: CSFlowDetector(**{**fast, **changes})
+    return lambda **changes: CSFlowDetector(**{**FAST, **changes})
 
 
 def latent(detector, X):

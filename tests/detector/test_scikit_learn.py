@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from conftest import TINY
+from conftest import FAST, TINY
 from PIL import Image
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -38,7 +38,6 @@ from sklearn.utils.estimator_checks import check_estimator, estimator_checks_gen
 from skcsflow import CSFlowDetector
 from skcsflow.model_selection import OneClassKFold, anomaly_f1, anomaly_roc_auc
 
-FAST = {**TINY, "input_size": 32, "n_coupling_blocks": 1, "n_epochs": 1}
 DEFAULT_BACKBONE = CSFlowDetector(input_size=32, n_coupling_blocks=1, n_epochs=1, random_state=0)
 N_CHECKS = {(1, 6): 48, (1, 7): 50, (1, 8): 52, (1, 9): 53}
 """How many checks each release of scikit-learn has for such an estimator."""

@@ -14,7 +14,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, open_files
+from conftest import FAST, open_files
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
@@ -24,9 +24,6 @@ from skcsflow._features._cache import CachedFeatures, open_cache
 from skcsflow._features._storage import MappedMaps
 from skcsflow._images import ImageCollection
 from skcsflow._training import FlowTrainer
-
-FAST = {**TINY, "input_size": 32, "n_coupling_blocks": 1, "n_epochs": 1}
-"""For what is about features, and not about the flow."""
 
 
 class CountingDetector(CSFlowDetector):
@@ -389,7 +386,7 @@ def test_fit_from_mapped_files_leaves_out_the_rows_that_y_does(grey_images, tmp_
 
 @pytest.mark.parametrize("memory", ["none", "no folder"])
 def test_fit_without_a_folder_holds_features_in_memory(grey_images, mapped, memory):
-    detector = CSFlowDetector(**TINY, memory=None if memory == "none" else joblib.Memory(None))
+    detector = CSFlowDetector(**FAST, memory=None if memory == "none" else joblib.Memory(None))
     detector.fit(grey_images[:4])
     assert mapped == []
 
