@@ -1,6 +1,6 @@
 """Images or their feature maps -> scores and anomaly maps."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class ImageScores(NamedTuple):
 
 def score_images(
     runner: Runner, images: ImageSource, *, n_threads: int, cache: FeatureCache | None = None
-) -> Iterator[ImageScores]:
+) -> Generator[ImageScores, None, None]:
     """Score images.
 
     Parameters
@@ -61,7 +61,7 @@ def score_images(
     Raises
     ------
     ValueError
-        Where a score would not be finite, naming the row.
+        Where a score or map would not be finite, naming the row.
     """
     extraction = FeatureExtraction(runner, images, cache)
 
@@ -73,10 +73,10 @@ def score_images(
     results = runner.map(extraction.read, compute, len(images), n_threads)
     with closing(results):  # its threads end here, also where the caller keeps the error
         for i, ((score, log_likelihood, *scale_maps), size) in enumerate(results):
-            if not (score.isfinite() and log_likelihood.isfinite()):
+            if not all(t.isfinite().all() for t in (score, log_likelihood, *scale_maps)):
                 raise ValueError(
-                    f"Input X contains values too large: the score of X[{i}] would not be finite. Floats should lie "
-                    "between 0 and 1."
+                    f"Input X contains values too large: the score or map of X[{i}] would not be finite. Floats should "
+                    "lie between 0 and 1."
                 )
             yield ImageScores(score.item(), log_likelihood.item(), scale_maps, size)
 
@@ -125,6 +125,6 @@ def fuse_map(
     ndarray of shape (H, W), float32
         The map.
     """
-    with torch.inference_mode(), one_core():
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False), one_core():
         fused = generator.fuse([m[None, None] for m in scale_maps], size)
     return fused[0, 0].numpy().astype(np.float32, copy=False)

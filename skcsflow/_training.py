@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -127,18 +127,18 @@ class FlowTrainer:
         order_generator = torch.Generator().manual_seed(self.seed)
         noise_generator = torch.Generator(device).manual_seed(self.seed)
         flow.train()
-        with (
-            self._part_computing(device) as map_parts,
-            tqdm(total=self.n_epochs, disable=not self.verbose, unit="epoch") as bar,
-        ):
+        # Not disable=True, which starts a thread all the same.
+        bar = tqdm(total=self.n_epochs, unit="epoch") if self.verbose else None
+        with self._part_computing(device) as map_parts, bar or nullcontext():
             before = self._probe(flow, features, map_parts)
             for _ in range(self.n_epochs):
                 order = torch.randperm(len(features[0]), generator=order_generator)
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
                     order = order.to(device)
                 self._train_epoch(flow, features, order, optimizer, schedule, noise_generator, map_parts)
-                bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
-                bar.update()
+                if bar is not None:
+                    bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
+                    bar.update()
             after = self._probe(flow, features, map_parts)
         flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
         # It may have blown up to finite numbers: one nat per dimension is much. The history can't tell, as its

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -99,8 +100,8 @@ def parameter_dtype(precision: str) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Run convolutions and matrix products in bfloat16 where `precision` says so."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    """Run convolutions and products in bfloat16 if `precision` says so, and else not, whatever the caller does."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -115,8 +116,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return bool(supported and (not is_x86 or torch.cpu._is_amx_tile_supported()))
 
 
-class _CuDNNSwitch:
-    """cuDNN's switches, set for as long as any thread needs them and then put back.
+class _CUDASwitches:
+    """cuDNN's and cuBLAS's switches, set for as long as any thread needs them and then put back.
 
     torch has them once for the whole process. Calls that overlap share one setting: the first
     sets it, the last puts back what was there before. A call that needs the other TF32 setting waits.
@@ -126,7 +127,7 @@ class _CuDNNSwitch:
         self._changed = threading.Condition()
         self._n_users = 0
         self._allow_tf32 = False
-        self._context: AbstractContextManager[None] = nullcontext()
+        self._before: list[tuple[Any, str, Any]] = []
 
     @contextmanager
     def __call__(self, allow_tf32: bool) -> Iterator[None]:
@@ -134,12 +135,9 @@ class _CuDNNSwitch:
             self._changed.wait_for(lambda: self._n_users == 0 or self._allow_tf32 == allow_tf32)
             if self._n_users == 0:
                 self._allow_tf32 = allow_tf32
-                # Without a search for the fastest kernel, whose outcome varies, and without
-                # kernels that add up in varying order.
-                self._context = torch.backends.cudnn.flags(
-                    enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32
-                )
-                self._context.__enter__()
+                wanted = _switches(allow_tf32)
+                self._before = [(holder, name, getattr(holder, name)) for holder, name, _ in wanted]
+                _set_switches(wanted)
             self._n_users += 1
         try:
             yield
@@ -147,17 +145,38 @@ class _CuDNNSwitch:
             with self._changed:
                 self._n_users -= 1
                 if self._n_users == 0:
-                    self._context.__exit__(None, None, None)
+                    _set_switches(self._before)
                     self._changed.notify_all()
 
 
-_CUDNN = _CuDNNSwitch()
+def _switches(allow_tf32: bool) -> list[tuple[Any, str, Any]]:
+    """Where torch has each switch, its name, and what it is to be."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    # Without a search for the fastest kernel, whose outcome varies, and without kernels that add up in varying
+    # order. Matrix products never in TF32: whitening is one.
+    repeatable: list[tuple[Any, str, Any]] = [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    if hasattr(cudnn, "conv"):  # torch 2.9 and later
+        tf32: list[tuple[Any, str, Any]] = [
+            (cudnn.conv, "fp32_precision", "tf32" if allow_tf32 else "ieee"),
+            (matmul, "fp32_precision", "ieee"),
+        ]
+    else:
+        tf32 = [(cudnn, "allow_tf32", allow_tf32), (matmul, "allow_tf32", False)]
+    return [*repeatable, *tf32]
+
+
+def _set_switches(switches: list[tuple[Any, str, Any]]) -> None:
+    for holder, name, value in switches:
+        setattr(holder, name, value)
+
+
+_CUDA = _CUDASwitches()
 
 
 def cuda_kernels(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Have cuDNN choose kernels whose results repeat bit for bit, with TF32 only where `precision` says so.
+    """Have torch choose kernels whose results repeat bit for bit, with TF32 only where `precision` says so.
 
     torch's deterministic mode is not needed: what else the networks run repeats by itself. On
     the CPU everything does, and nothing is set.
     """
-    return _CUDNN(precision == "tf32") if device.type == "cuda" else nullcontext()
+    return _CUDA(precision == "tf32") if device.type == "cuda" else nullcontext()

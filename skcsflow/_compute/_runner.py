@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skcsflow._compute._device import autocast, cuda_kernels
 from skcsflow._compute._openvino import CompiledNetwork
-from skcsflow._compute._threads import map_on_cores, one_core
+from skcsflow._compute._threads import map_on_cores
 from skcsflow._images import standardize
 from skcsflow.nn import CrossScaleFlow, CSFlowModel, MultiScaleFeatureExtractor, anomaly_score, log_likelihood
 
@@ -139,13 +139,8 @@ class Runner:
 
         size = self._group_size(n_items, n_threads)
         groups = [range(start, min(start + size, n_items)) for start in range(0, n_items, size)]
-        if len(groups) <= 1:  # no thread is worth starting
-            for group in groups:
-                with torch.inference_mode(), one_core():
-                    results = read_and_compute(group)
-                yield from results
-            return
-        for results in map_on_cores(read_and_compute, groups, min(n_threads, len(groups))):
+        # Also for a single group: the modes of torch that the caller is in don't hold in other threads.
+        for results in map_on_cores(read_and_compute, groups, max(1, min(n_threads, len(groups)))):
             yield from results
 
     def features(self, images: Sequence[Tensor]) -> list[list[Tensor]]:

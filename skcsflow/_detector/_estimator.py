@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, ClassVar, Self
 
@@ -345,7 +345,12 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         n_threads = resolve_n_threads(self.n_jobs)
         try:
             # Whatever modes the caller's thread is in; and this thread's own small operations on one core.
-            with torch.inference_mode(False), torch.enable_grad(), one_core():
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                torch.autocast("cuda" if torch.cuda.is_available() else "cpu", enabled=False),
+                one_core(),
+            ):
                 self._fit_steps(X, y, n_threads=n_threads, **options)
         except BaseException:
             self.__dict__ = before
@@ -448,9 +453,10 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         with closing(score_features(runner, features, n_threads=n_threads)) as scored:
             for i, (anomaly_score, scale_maps) in enumerate(scored):
                 scores[i], peaks[i] = -anomaly_score, fuse_map(generator, scale_maps, sizes[i]).max()
-        if not np.isfinite(scores).all():
+        n_bad = np.sum(~(np.isfinite(scores) & np.isfinite(peaks)))
+        if n_bad:
             raise ValueError(
-                f"Training diverged: {np.sum(~np.isfinite(scores))} training scores are not finite. "
+                f"Training diverged: the scores or maps of {n_bad} training images are not finite. "
                 f"Lower learning_rate={self.learning_rate!r}."
             )
         return scores, peaks
@@ -557,7 +563,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         rows = normal_rows(y, len(log_likelihoods), is_table=is_row_matrix(X))
         return float(log_likelihoods[rows].mean())
 
-    def _score_images(self, X: Any) -> Iterator[ImageScores]:
+    def _score_images(self, X: Any) -> Generator[ImageScores, None, None]:
         check_is_fitted(self)
         check_parameters_in_use(self)
         check_engine(self.engine, self.precision_, self.device_)
@@ -635,7 +641,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             if value != self.model_.config[name]:
                 raise ValueError(
                     f"A model that is trained on can't change its {name}: it was "
-                    f"{self.model_.config[name]!r}, now it is {value!r}."
+                    f"{self.model_.config[name]!r}, now it is {value!r}. Set it back, or fit with "
+                    "warm_start=False."
                 )
 
     def __sklearn_tags__(self) -> Tags:

@@ -31,7 +31,7 @@ class MapsMixin(TransformerMixin):
     map_threshold_: float
     image_shape: tuple[int, ...] | None
     image_shape_: tuple[int, ...] | None
-    _score_images: Callable[[Any], Iterator[ImageScores]]
+    _score_images: Callable[[Any], Generator[ImageScores, None, None]]
 
     def transform(self, X: Any) -> NDArray[Any]:
         """Compute anomaly maps.
@@ -80,8 +80,7 @@ class MapsMixin(TransformerMixin):
         >>> [anomaly_map.shape for anomaly_map in detector.iter_maps([images[0], images[1, :96]])]
         [(128, 128), (96, 128)]
         """
-        scored = self._score_images(X)  # what is wrong with X shows here, not at the first map
-        return (self._map_of(s, s.size) for s in scored)
+        return self._maps_of(self._score_images(X))  # what is wrong with X shows now, not at the first map
 
     def save_maps(
         self, X: Any, path: str | os.PathLike[str], *, size: tuple[int, int] | None = None
@@ -119,7 +118,6 @@ class MapsMixin(TransformerMixin):
             raise FileNotFoundError(f"No such folder, for path: {str(path.parent)!r}.")
         unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
         scored = self._score_images(X)
-        assert isinstance(scored, Generator)
         try:
             with closing(scored):  # its threads end here, also where the caller keeps the error
                 self._write_maps(unfinished, scored, len(X), size)
@@ -167,7 +165,11 @@ class MapsMixin(TransformerMixin):
             :func:`~skcsflow.find_regions`.
         """
         check_is_fitted(self)
-        return [find_regions(m, self.map_threshold_, min_area=min_area) for m in self.iter_maps(X)]
+        find_regions(
+            np.zeros((1, 1)), 0.0, min_area=min_area
+        )  # a wrong min_area shows now, not after the work
+        with closing(self._maps_of(self._score_images(X))) as maps:
+            return [find_regions(m, self.map_threshold_, min_area=min_area) for m in maps]
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Name the pixels of the maps that `transform` gives for a 2-D X.
@@ -192,6 +194,13 @@ class MapsMixin(TransformerMixin):
         height, width = shape[:2]
         names = [f"anomaly_{i}_{j}" for i in range(height) for j in range(width)]
         return np.array(names, dtype=object)
+
+    def _maps_of(
+        self, images: Generator[ImageScores, None, None]
+    ) -> Generator[NDArray[np.float32], None, None]:
+        with closing(images):  # its threads end here, also where the caller keeps the error
+            for scored in images:
+                yield self._map_of(scored, scored.size)
 
     def _map_of(self, scored: ImageScores, size: tuple[int, int]) -> NDArray[np.float32]:
         return fuse_map(self.model_.anomaly_map_generator, scored.scale_maps, size)

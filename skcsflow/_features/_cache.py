@@ -143,7 +143,10 @@ def open_cache(memory: Any) -> FeatureCache | None:
     memory = check_memory(os.fspath(memory) if isinstance(memory, os.PathLike) else memory)
     if getattr(memory, "location", "") is None:
         return None
-    return FeatureCache(memory)
+    try:
+        return FeatureCache(memory)
+    except OSError as error:
+        raise OSError(f"memory={memory.location!r} can't be written to: {error}") from error
 
 
 def feature_cache_info(memory: Any) -> FeatureCacheInfo:

@@ -226,4 +226,6 @@ def _fit_channels(image: Tensor, num_channels: int, name: str) -> Tensor:
         return image.contiguous().expand(3, -1, -1)
     if num_channels == 3 and n == 4:
         return image[:3].contiguous()
-    raise ValueError(f"{name} has {n} channels, but num_channels={num_channels}.")
+    raise ValueError(
+        f"{name} has {n} channels, but num_channels={num_channels}. Set num_channels to what the images have."
+    )

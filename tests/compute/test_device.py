@@ -61,8 +61,12 @@ def test_autocast_lowers_products_for_bfloat16_alone(precision, dtype):
 
 
 def cudnn_switches():
-    cudnn = torch.backends.cudnn
-    return cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    """Benchmark, deterministic, TF32 in convolutions, TF32 in matrix products."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    if not hasattr(cudnn, "conv"):
+        return cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32
+    precisions = cudnn.conv.fp32_precision, matmul.fp32_precision
+    return cudnn.benchmark, cudnn.deterministic, *(p == "tf32" for p in precisions)
 
 
 def test_cuda_kernels_on_the_cpu_changes_no_switch():
@@ -76,7 +80,7 @@ def test_cuda_kernels_sets_cudnn_and_puts_it_back(precision, allow_tf32):
     # torch lets the switches be set where there is no GPU.
     before = cudnn_switches()
     with suppress(KeyError), cuda_kernels(CUDA, precision):
-        assert cudnn_switches() == (False, True, allow_tf32)
+        assert cudnn_switches() == (False, True, allow_tf32, False)
         raise KeyError
     assert cudnn_switches() == before
 
@@ -87,7 +91,7 @@ def test_cuda_kernels_of_calls_that_overlap_are_put_back_by_the_last():
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert cudnn_switches() == (False, True, False)
+    assert cudnn_switches() == (False, True, False, False)
     second.__exit__(None, None, None)
     assert cudnn_switches() == before
 
@@ -104,9 +108,9 @@ def test_cuda_kernels_of_another_precision_wait():
         thread.start()
         thread.join(timeout=0.2)
         assert not seen
-        assert cudnn_switches() == (False, True, False)
+        assert cudnn_switches() == (False, True, False, False)
     thread.join()
-    assert seen == [(False, True, True)]
+    assert seen == [(False, True, True, False)]
 
 
 def test_resolve_precision_on_the_cpu():
@@ -114,3 +118,17 @@ def test_resolve_precision_on_the_cpu():
     assert found == {"auto": "float32", "float32": "float32", "bfloat16": "bfloat16", "float64": "float64"}
     with pytest.raises(ValueError, match=r"precision='tf32' needs a CUDA device .* but device is 'cpu'"):
         resolve_precision("tf32", CPU)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 has brought these settings")
+def test_cuda_kernels_heed_no_precision_that_the_user_has_set():
+    holders = (torch.backends, torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    for holder in holders:
+        before = holder.fp32_precision
+        holder.fp32_precision = "tf32"
+        try:
+            with cuda_kernels(CUDA, "float32"):
+                assert cudnn_switches() == (False, True, False, False)
+            assert holder.fp32_precision == "tf32"
+        finally:
+            holder.fp32_precision = before

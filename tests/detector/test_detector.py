@@ -219,8 +219,8 @@ def test_methods_of_an_unfitted_detector_raise(make, images, method):
 
 
 def test_fit_leaves_out_the_defects_that_labels_of_any_kind_name(make_fast, images):
-    X = images[:12].copy()
-    y = np.tile([1, -1, 1], 4)
+    X = images[:6].copy()
+    y = np.tile([1, -1, 1], 2)
     X[y == -1] = 255 - X[y == -1]
     expected = make_fast().fit(X[y == 1])
     scores = expected.score_samples(X)
@@ -541,7 +541,7 @@ def test_score_samples_is_minus_the_mean_of_half_squares(fitted, images):
 
 
 def test_score_mode_top_averages_the_highest_fifth_of_positions(make, images):
-    X = images[:9]
+    X = images[:5]
     detector = make(input_size=(96, 160), score_mode="top", n_epochs=1).fit(X)
     scale_maps = [s.scale_maps for s in detector._score_images(X)]
     energies = [torch.cat([m.double().flatten() / 2 for m in maps]) for maps in scale_maps]
@@ -550,7 +550,7 @@ def test_score_mode_top_averages_the_highest_fifth_of_positions(make, images):
     plain = make(input_size=(96, 160), n_epochs=1).fit(X)
     assert (plain.score_samples(X) > detector.score_samples(X)).all()
     np.testing.assert_array_equal(
-        detector.calibrate(X, fpr=0.1).calibration_scores_, np.sort(detector.score_samples(X))
+        detector.calibrate(X, fpr=0.2).calibration_scores_, np.sort(detector.score_samples(X))
     )
     assert detector.score(X) == plain.score(X)
     np.testing.assert_array_equal(detector.transform(X), plain.transform(X))
@@ -593,7 +593,7 @@ def test_predict_and_decision_function_follow_from_scores(fitted_copy, images):
 
 
 def test_contamination_is_the_share_flagged_in_training(make_fast, images):
-    for contamination in (0.1, 0.25, 0.5):
+    for contamination in (0.25, 0.5):
         detector = make_fast(contamination=contamination).fit(images)
         scores = detector.score_samples(images)
         assert detector.offset_ == np.percentile(scores, 100 * contamination)
@@ -630,7 +630,7 @@ def test_scores_and_maps_do_not_depend_on_other_rows_or_threads(make, grey_image
     np.testing.assert_array_equal([detector.score_samples(x[None])[0] for x in X], expected)
     threads = torch.get_num_threads()
     try:
-        for n, n_jobs in [(1, None), (1, 2), (2, 1), (3, None)]:
+        for n, n_jobs in [(1, 2), (2, 1), (3, None)]:
             torch.set_num_threads(n)
             detector.set_params(n_jobs=n_jobs)
             np.testing.assert_array_equal(detector.score_samples(X), expected)
@@ -641,11 +641,11 @@ def test_scores_and_maps_do_not_depend_on_other_rows_or_threads(make, grey_image
 
 
 def test_scores_with_the_default_backbone_do_not_depend_on_other_rows():
-    X = np.random.RandomState(0).rand(24, 32, 32, 3).astype(np.float32)
-    detector = CSFlowDetector(input_size=32, n_coupling_blocks=1, n_epochs=1, random_state=0).fit(X[:8])
+    X = np.random.RandomState(0).rand(17, 32, 32, 3).astype(np.float32)
+    detector = CSFlowDetector(input_size=32, n_coupling_blocks=1, n_epochs=1, random_state=0).fit(X[:4])
     scores = detector.score_samples(X)
     np.testing.assert_array_equal([detector.score_samples(x[None])[0] for x in X], scores)
-    order = np.random.RandomState(1).permutation(24)
+    order = np.random.RandomState(1).permutation(17)
     np.testing.assert_array_equal(detector.score_samples(X[order]), scores[order])
 
 

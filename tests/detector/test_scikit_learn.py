@@ -106,17 +106,17 @@ def detector():
 
 @pytest.fixture(scope="module")
 def labelled():
-    """16 smooth images, and 8 that have a bright spot; y is +1 and -1."""
+    """10 smooth images, and 6 that have a bright spot; y is +1 and -1."""
     rng = np.random.RandomState(0)
-    X = (100 + 20 * rng.rand(24, 1, 1) + rng.normal(0, 4, size=(24, 32, 32))).astype(np.uint8)
-    X[16:, 8:20, 8:20] = 250
-    return X, np.repeat([1, -1], [16, 8])
+    X = (100 + 20 * rng.rand(16, 1, 1) + rng.normal(0, 4, size=(16, 32, 32))).astype(np.uint8)
+    X[10:, 8:20, 8:20] = 250
+    return X, np.repeat([1, -1], [10, 6])
 
 
 @pytest.fixture(scope="module")
 def paths(labelled, tmp_path_factory):
     folder = tmp_path_factory.mktemp("paths")
-    names = [str(folder / f"{i:02}.png") for i in range(24)]
+    names = [str(folder / f"{i:02}.png") for i in range(16)]
     for name, image in zip(names, labelled[0], strict=True):
         Image.fromarray(image).save(name)
     return names
@@ -140,17 +140,17 @@ def test_pipeline_with_the_detector_last_has_all_its_methods(detector, labelled)
 
 def test_pipeline_with_maps_in_the_middle_feeds_another_estimator(detector, labelled):
     X, y = labelled
-    rows = X.reshape(24, -1)
+    rows = X.reshape(16, -1)
     pipeline = make_pipeline(detector, PCA(4, random_state=0), LogisticRegression())
     pipeline.fit(rows, y)
     assert pipeline.score(rows, y) > 0.9
     peaks = FunctionTransformer(lambda maps: maps.max(axis=(1, 2))[:, None])
     of_images = make_pipeline(clone(detector), peaks, EllipticEnvelope(random_state=0)).fit(X)
-    assert of_images.predict(X).shape == (24,)
+    assert of_images.predict(X).shape == (16,)
 
 
 def test_pipeline_with_scaled_rows_takes_a_memory_of_its_own(detector, labelled, tmp_path):
-    rows = labelled[0].reshape(24, -1).astype(float)
+    rows = labelled[0].reshape(16, -1).astype(float)
     pipeline = Pipeline([("scale", MinMaxScaler()), ("detect", detector)], memory=str(tmp_path / "pipeline"))
     pipeline.set_params(detect__memory=str(tmp_path / "features")).fit(rows)
     np.testing.assert_array_equal(clone(pipeline).fit(rows).score_samples(rows), pipeline.score_samples(rows))
@@ -159,7 +159,7 @@ def test_pipeline_with_scaled_rows_takes_a_memory_of_its_own(detector, labelled,
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_set_output_of_rows_gives_tables_with_names(detector, labelled, library):
     tables = pytest.importorskip(library)
-    rows = labelled[0].reshape(24, -1)
+    rows = labelled[0].reshape(16, -1)
     maps = clone(detector).fit(rows).transform(rows)
     frame = detector.set_output(transform=library).fit(rows).transform(rows)
     assert isinstance(frame, tables.DataFrame)
@@ -210,7 +210,7 @@ def test_html_repr_links_to_the_documentation_of_the_class(detector):
 
 def test_metadata_routing_passes_groups_to_the_splitter_alone(detector, labelled):
     X, y = labelled
-    groups = np.arange(24) // 2
+    groups = np.arange(16) // 2
     with sklearn.config_context(enable_metadata_routing=True):
         splitter = OneClassKFold(2).set_split_request(groups=True)
         pipeline = make_pipeline(FunctionTransformer(), detector)
@@ -226,7 +226,7 @@ def test_metadata_routing_passes_groups_to_the_splitter_alone(detector, labelled
         assert len(scores) == 2
         assert not detector.get_metadata_routing().fit.requests
         with pytest.raises(TypeError, match="sample_weight"):
-            pipeline.fit(X, y, sample_weight=np.ones(24))
+            pipeline.fit(X, y, sample_weight=np.ones(16))
 
 
 def test_pipeline_with_a_reading_function_first_takes_paths(detector, labelled, paths, of_all):
@@ -239,11 +239,11 @@ def test_pipeline_with_a_reading_function_first_takes_paths(detector, labelled, 
 
 def test_column_transformer_maps_a_column_of_paths(detector, labelled, paths, of_all):
     pd = pytest.importorskip("pandas")
-    table = pd.DataFrame({"weight": np.linspace(1, 2, 24), "image": paths})
+    table = pd.DataFrame({"weight": np.linspace(1, 2, 16), "image": paths})
     peak = make_pipeline(detector, FunctionTransformer(lambda maps: maps.max(axis=(1, 2))[:, None]))
     columns = ColumnTransformer([("number", "passthrough", ["weight"]), ("image", peak, "image")])
     features = columns.fit_transform(table)
-    assert features.shape == (24, 2)
+    assert features.shape == (16, 2)
     expected = of_all.transform(labelled[0]).max(axis=(1, 2))
     np.testing.assert_array_equal(features[:, 1], expected)
     as_frame = ColumnTransformer([("image", clone(peak), ["image"])]).fit_transform(table)
@@ -251,9 +251,9 @@ def test_column_transformer_maps_a_column_of_paths(detector, labelled, paths, of
 
 
 def test_feature_union_joins_maps_of_two_detectors(detector, labelled):
-    rows = labelled[0].reshape(24, -1)
+    rows = labelled[0].reshape(16, -1)
     union = FeatureUnion([("a", detector), ("b", clone(detector).set_params(map_mode="all"))]).fit(rows)
-    assert union.transform(rows).shape == (24, 2048)
+    assert union.transform(rows).shape == (16, 2048)
     assert union.get_feature_names_out()[-1] == "b__anomaly_31_31"
 
 
@@ -274,8 +274,8 @@ def test_cross_validation_functions_take_the_detector(labelled):
     assert np.isfinite(cross_val_score(detector, X, cv=3)).all()  # log-likelihood, without labels
     several = cross_validate(detector, X, y, cv=splitter, scoring={"auc": anomaly_roc_auc, "f1": anomaly_f1})
     assert {"test_auc", "test_f1"} <= set(several)
-    sizes, train_scores, test_scores = learning_curve(detector, X[:16], None, cv=2, train_sizes=[0.5, 1.0])
-    assert list(sizes) == [4, 8]
+    sizes, train_scores, test_scores = learning_curve(detector, X[:10], None, cv=2, train_sizes=[0.5, 1.0])
+    assert list(sizes) == [2, 5]
     assert np.isfinite(train_scores).all()
     assert np.isfinite(test_scores).all()
     score, permuted, p_value = permutation_test_score(
@@ -288,7 +288,7 @@ def test_cross_validation_functions_take_the_detector(labelled):
 @pytest.mark.slow
 def test_permutation_importance_of_pixels_has_one_number_for_each(detector, labelled):
     X, y = labelled
-    rows = X[:, 4:22:6, 4:22:6].reshape(24, -1)
+    rows = X[:, 4:22:6, 4:22:6].reshape(16, -1)
     detector.fit(rows, y)
     importances = permutation_importance(
         detector, rows, y, scoring=anomaly_roc_auc, n_repeats=2, random_state=0
@@ -315,7 +315,7 @@ def test_clone_of_a_fitted_detector_is_unfitted_and_fits_alike(labelled, of_all)
     ids=str,
 )
 def test_set_params_after_fit_waits_for_the_next_fit(detector, labelled, changes):
-    X = labelled[0][13:19]
+    X = labelled[0][7:12]
     detector.fit(X)
     scores, maps, predicted = detector.score_samples(X), detector.transform(X), detector.predict(X)
     detector.set_params(**changes)
@@ -336,12 +336,12 @@ def test_set_params_after_fit_waits_for_the_next_fit(detector, labelled, changes
 @pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_grid_search_over_backbone_and_input_size_refits_the_best(detector, labelled, tmp_path, n_jobs):
     X, y = labelled
-    grid = {"backbone": ["test_efficientnet", "test_resnet"], "input_size": [32, 64]}
+    grid = [{"backbone": ["test_resnet"]}, {"input_size": [32, 64]}]
     detector.set_params(memory=tmp_path)
     search = GridSearchCV(
         detector, grid, cv=OneClassKFold(2), scoring=anomaly_roc_auc, n_jobs=n_jobs, error_score="raise"
     ).fit(X, y)
-    assert len(search.cv_results_["params"]) == 4
+    assert len(search.cv_results_["params"]) == 3
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     best = clone(search.best_estimator_).fit(X, y)  # on the rows labelled +1 alone
     np.testing.assert_array_equal(search.predict(X), best.predict(X))
@@ -363,7 +363,7 @@ def test_grid_search_ranks_alike_with_labels_of_every_kind(detector, labelled):
 
 
 def test_searches_without_labels_maximise_likelihood(detector, labelled):
-    X = labelled[0][:12]
+    X = labelled[0][:8]
     likelihoods = {
         whiten: np.mean(
             [

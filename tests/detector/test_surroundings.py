@@ -91,7 +91,23 @@ def test_threads_end_where_the_error_of_a_call_is_kept(fitted, grey_images, tmp_
         with pytest.raises(ValueError, match=r"X\[30\]") as kept:
             call(images)
         assert threading.active_count() == before, kept
+    with pytest.raises(ValueError, match="min_area") as kept:
+        fitted.predict_regions(grey_images, min_area=0)
+    assert threading.active_count() == before, kept
     assert not list(tmp_path.iterdir())
+
+
+def test_fit_starts_no_thread_that_stays(grey_images):
+    before = threading.active_count()
+    CSFlowDetector(**TINY).fit(grey_images[:4])
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("method", ["score_samples", "transform", "predict_masks"])
+def test_images_whose_map_would_not_be_finite_raise_with_the_row(fitted, grey_images, method):
+    images = [grey_images[0] / 255, np.full((48, 40), 1e18, dtype=np.float32)]
+    with pytest.raises(ValueError, match=r"X\[1\] would not be finite"):
+        getattr(fitted, method)(images)
 
 
 # Forked processes
@@ -175,6 +191,16 @@ def test_fit_works_in_modes_without_gradients(fitted, grey_images, mode):
     np.testing.assert_array_equal(detector.score_samples(grey_images), scores)
     loaded.partial_fit(grey_images)  # its weights can be trained
     assert not np.array_equal(loaded.score_samples(grey_images), scores)
+
+
+def test_autocast_of_the_caller_changes_no_result(fitted, grey_images):
+    scores, maps = fitted.score_samples(grey_images), fitted.transform(grey_images[:1])
+    with torch.autocast("cpu", torch.bfloat16):
+        detector = CSFlowDetector(**TINY).fit(grey_images)
+        for found in (detector, fitted):
+            np.testing.assert_array_equal(found.score_samples(grey_images), scores)
+            np.testing.assert_array_equal(found.score_samples(grey_images[:1]), scores[:1])
+            np.testing.assert_array_equal(found.transform(grey_images[:1]), maps)
 
 
 def test_default_dtype_changes_no_result(fitted, grey_images):

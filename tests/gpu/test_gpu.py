@@ -192,19 +192,21 @@ def test_float32_stays_ieee_where_the_user_allows_tf32_in_products(images, large
     assert_same_bits(state_then, state(larger))
 
 
-@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="older than torch's newer settings")
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="older than these settings")
+@pytest.mark.parametrize("setting", ["ieee", "tf32"])
+@pytest.mark.parametrize("of", ["everything", "convolutions"])
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
-def test_torchs_newer_settings_of_precision_change_nothing_and_stay(images, fitted, precision):
-    conv = torch.backends.cudnn.conv
-    expected = fitted[precision].score_samples(images)
-    before = conv.fp32_precision
+def test_torchs_newer_settings_of_precision_change_nothing_and_stay(images, larger, precision, of, setting):
+    detector = in_precision(larger, precision)
+    expected = detector.score_samples(images)
+    owner = torch.backends if of == "everything" else torch.backends.cudnn.conv
+    before = owner.fp32_precision
+    owner.fp32_precision = setting
     try:
-        for setting in ("ieee", "tf32"):
-            conv.fp32_precision = setting
-            np.testing.assert_array_equal(fitted[precision].score_samples(images), expected)
-            assert conv.fp32_precision == setting
+        np.testing.assert_array_equal(detector.score_samples(images), expected)
+        assert owner.fp32_precision == setting
     finally:
-        conv.fp32_precision = before
+        owner.fp32_precision = before
 
 
 # The same bits
