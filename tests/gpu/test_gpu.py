@@ -199,14 +199,18 @@ def test_float32_stays_ieee_where_the_user_allows_tf32_in_products(images, large
 def test_torchs_newer_settings_of_precision_change_nothing_and_stay(images, larger, precision, of, setting):
     detector = in_precision(larger, precision)
     expected = detector.score_samples(images)
-    owner = torch.backends if of == "everything" else torch.backends.cudnn.conv
-    before = owner.fp32_precision
+    everything, conv = torch.backends, torch.backends.cudnn.conv
+    owner = everything if of == "everything" else conv
+    before = everything.fp32_precision, conv.fp32_precision
+    conv.fp32_precision = "none"  # it follows the setting of everything
     owner.fp32_precision = setting
     try:
         np.testing.assert_array_equal(detector.score_samples(images), expected)
-        assert owner.fp32_precision == setting
+        for later in (setting, "tf32", "ieee"):  # and still follows it
+            owner.fp32_precision = later
+            assert conv.fp32_precision == later
     finally:
-        owner.fp32_precision = before
+        everything.fp32_precision, conv.fp32_precision = before
 
 
 # The same bits
