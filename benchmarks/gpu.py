@@ -342,10 +342,12 @@ def run_part(name: str, limit: float, is_trial: bool) -> Figures:
     with TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", "benchmarks.gpu", "--part", name, "--answer", str(answer)]
+        variables = dict(os.environ)
+        if is_trial:
+            command.append("--dry-run")
+            variables["OMP_NUM_THREADS"] = "1"  # threads wait for each other where others compute
         # With all that it starts, it can be ended by the number of its session.
-        process = subprocess.Popen(
-            [*command, *(["--dry-run"] if is_trial else [])], cwd=ROOT, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, start_new_session=True)
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:

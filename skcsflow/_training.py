@@ -151,8 +151,13 @@ class FlowTrainer:
     def _part_computing(self, device: torch.device) -> Iterator[Map]:
         """Give what applies a function to the parts of a batch."""
         if device.type == "cuda":
-            with cuda_kernels(device, self.precision):
-                yield map
+
+            def map_on_gpu(function: Callable[[slice], Result], parts: Iterable[slice]) -> Iterator[Result]:
+                # For one step at a time: calls that need other switches wait for no more than that.
+                with cuda_kernels(device, self.precision):
+                    yield from map(function, parts)
+
+            yield map_on_gpu
             return
         n_parts = -(-self.batch_size // PART_SIZE)
         with one_core(), CoreThreads(min(self.n_threads, n_parts)) as threads:

@@ -136,7 +136,7 @@ class _CUDASwitches:
             if self._n_users == 0:
                 self._allow_tf32 = allow_tf32
                 wanted = _switches(allow_tf32)
-                self._before = [(holder, name, getattr(holder, name)) for holder, name, _ in wanted]
+                self._before = [(holder, name, _own_value(holder, name)) for holder, name, _ in wanted]
                 _set_switches(wanted)
             self._n_users += 1
         try:
@@ -163,6 +163,15 @@ def _switches(allow_tf32: bool) -> list[tuple[Any, str, Any]]:
     else:
         tf32 = [(cudnn, "allow_tf32", allow_tf32), (matmul, "allow_tf32", False)]
     return [*repeatable, *tf32]
+
+
+def _own_value(holder: Any, name: str) -> Any:
+    """What a switch is set to, so that setting it again changes nothing."""
+    value = getattr(holder, name)
+    # torch gives the general precision where a switch has none of its own; it is to follow that one further on.
+    backends: Any = torch.backends
+    is_inherited = name == "fp32_precision" and value == backends.fp32_precision
+    return "none" if is_inherited else value
 
 
 def _set_switches(switches: list[tuple[Any, str, Any]]) -> None:

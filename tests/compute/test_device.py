@@ -132,3 +132,16 @@ def test_cuda_kernels_heed_no_precision_that_the_user_has_set():
             assert holder.fp32_precision == "tf32"
         finally:
             holder.fp32_precision = before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 has brought these settings")
+def test_cuda_kernels_leaves_switches_to_follow_the_general_precision():
+    before = torch.backends.fp32_precision
+    try:
+        torch.backends.fp32_precision = "tf32"
+        with cuda_kernels(CUDA, "float32"):
+            pass
+        torch.backends.fp32_precision = "ieee"
+        assert cudnn_switches()[2:] == (False, False)
+    finally:
+        torch.backends.fp32_precision = before
