@@ -72,8 +72,8 @@ def score_images(
 
     results = runner.map(extraction.read, compute, len(images), n_threads)
     with closing(results):  # its threads end here, also where the caller keeps the error
-        for i, ((score, log_likelihood, *scale_maps), size) in enumerate(results):
-            if not all(t.isfinite().all() for t in (score, log_likelihood, *scale_maps)):
+        for i, ((score, log_likelihood, *scale_maps, is_finite), size) in enumerate(results):
+            if not is_finite:
                 raise ValueError(
                     f"Input X contains values too large: the score or map of X[{i}] would not be finite. Floats should "
                     "lie between 0 and 1."
@@ -102,7 +102,7 @@ def score_features(
     """
     results = runner.map(lambda i: [f[i] for f in features], runner.scores, len(features[0]), n_threads)
     with closing(results):
-        for score, _, *scale_maps in results:
+        for score, _, *scale_maps, _ in results:
             yield score.item(), scale_maps
 
 

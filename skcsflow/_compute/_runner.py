@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
-from itertools import islice, repeat
 from typing import TypeVar
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 
 from skcsflow._compute._device import autocast, cuda_kernels
 from skcsflow._compute._openvino import CompiledNetwork
-from skcsflow._compute._threads import map_on_cores
+from skcsflow._compute._recorded import RecordedFunction
+from skcsflow._compute._threads import CoreThreads, map_on_cores
 from skcsflow._images import standardize
 from skcsflow.nn import CrossScaleFlow, CSFlowModel, MultiScaleFeatureExtractor, anomaly_score, log_likelihood
 
@@ -21,12 +21,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 Function = Callable[[list[Tensor]], list[Tensor]]
 """Takes and returns tensors of shape (batch size, ...)."""
+Prepared = CompiledNetwork | RecordedFunction
+"""What was made once of a network, for one shape of its inputs."""
 
 GPU_BATCH_PIXELS = 2**21
 """Pixels of the images that go through a GPU together: 32 images of 256 x 256, and about 1 GB of maps."""
 
 GPU_BATCH_SIZE = 64
 """Images that go through a GPU together, at most."""
+
+GPU_THREADS = 3
+"""Threads that feed a GPU: one has its batch computed while others read the next and hand on the last."""
 
 CPU_GROUP_SIZE = 4
 """Images that go through a network together on one core. The default network is 1.5 times as fast so."""
@@ -46,10 +51,10 @@ class Runner:
 
     Kernels, and with them the last digits of a result, are chosen by the shape of a batch and
     the number of threads. On a GPU all batches therefore have one size, filled up where images
-    are missing. On a CPU each image is computed on one core, several at a time; small groups
-    share a core where a trial shows that this changes no bit.
+    are missing. On a CPU each image is computed on one core, several at a time; small groups share a
+    core where a trial shows that this changes no bit.
 
-    It holds what is made once for a model, such as OpenVINO's compiled networks, and can't be
+    It holds what is made once for a model, OpenVINO's compiled networks and CUDA graphs, and can't be
     pickled. Several threads may use it.
 
     Parameters
@@ -73,7 +78,7 @@ class Runner:
         self.engine = engine
         self._preparing = threading.RLock()  # a trial may compile
         self._fingerprint: str | None = None
-        self._compiled: dict[Hashable, tuple[list[int], CompiledNetwork]] = {}
+        self._prepared: dict[Hashable, tuple[list[int], Prepared]] = {}
         self._group_outcomes: dict[Hashable, bool] = {}
 
     def matches(self, model: CSFlowModel, device: torch.device, precision: str, engine: str) -> bool:
@@ -124,24 +129,21 @@ class Runner:
         object
             Result for each item in turn.
         """
-        if self.device.type == "cuda":
-            size = self._batch_size
-            with closing(map_on_cores(read, range(n_items), n_threads, ahead=2 * size)) as items:
-                while batch := list(islice(items, size)):
-                    # Not over the yield: the caller is not to be in it.
-                    with torch.inference_mode(), cuda_kernels(self.device, self.precision):
-                        results = compute(batch)
-                    yield from results
-            return
+        is_cuda = self.device.type == "cuda"
+        size = self._batch_size if is_cuda else self._group_size(n_items, n_threads)
+        groups = [range(start, min(start + size, n_items)) for start in range(0, n_items, size)]
+        n_computing = min(GPU_THREADS if is_cuda else n_threads, len(groups))
+        readers = CoreThreads(n_threads)
 
         def read_and_compute(rows: range) -> list[R]:
+            if is_cuda and len(rows) > 1:
+                return compute(list(readers.map(read, rows, ahead=size)))
             return compute([read(i) for i in rows])
 
-        size = self._group_size(n_items, n_threads)
-        groups = [range(start, min(start + size, n_items)) for start in range(0, n_items, size)]
         # Also for a single group: the modes of torch that the caller is in don't hold in other threads.
-        for results in map_on_cores(read_and_compute, groups, max(1, min(n_threads, len(groups)))):
-            yield from results
+        with readers, closing(map_on_cores(read_and_compute, groups, max(1, n_computing))) as results:
+            for of_group in results:
+                yield from of_group
 
     def features(self, images: Sequence[Tensor]) -> list[list[Tensor]]:
         """Extract the feature maps of a batch of images.
@@ -159,7 +161,7 @@ class Runner:
             are finite, a Tensor of shape (). All on the device.
         """
         batch = standardize(images, self.model.input_size, self.model.dtype, self.device)
-        return self._apply(self._extract, [[image] for image in batch])
+        return self._apply(self._extract, self.model.feature_extractor, [[image] for image in batch])
 
     def scores(self, features: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
         """Score a batch of images by their feature maps.
@@ -173,9 +175,16 @@ class Runner:
         -------
         list of lists of Tensors
             Of each image the anomaly score and the log-likelihood per dimension, float64 of
-            shape (), and the map of each scale (H_s, W_s). All on the CPU.
+            shape (), the map of each scale (H_s, W_s), and whether all of these are finite, a
+            Tensor of shape (). All on the CPU.
         """
-        return self._apply(self._score, features)
+        sizes = [maps.shape[-2:] for maps in features[0]]
+        results = []
+        for scores, positions, finite in self._apply(self._score, self.model.flow, features, to="cpu"):
+            maps = positions.split([size.numel() for size in sizes])
+            shaped = (m.view(size) for m, size in zip(maps, sizes, strict=True))
+            results.append([*scores, *shaped, finite])
+        return results
 
     @property
     def _batch_size(self) -> int:
@@ -193,15 +202,32 @@ class Runner:
         is_enough = n_items >= GROUPS_PER_THREAD * CPU_GROUP_SIZE * n_threads
         return CPU_GROUP_SIZE if is_small and is_enough else 1
 
-    def _apply(self, function: Function, items: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
-        """Apply a function of batches to items, given and returned one by one."""
+    def _apply(
+        self, function: Function, network: nn.Module, items: Sequence[Sequence[Tensor]], to: str | None = None
+    ) -> list[list[Tensor]]:
+        """Apply a function of batches that runs a network to items, given and returned one by one.
+
+        On a GPU, all that it returns is moved `to` another device at once.
+        """
         if self.device.type == "cuda":
-            filled = [*items, *repeat(items[-1], self._batch_size - len(items))]
-            on_device = [[t.to(self.device) for t in item] for item in filled]
-            return _apply_to_batch(function, on_device)[: len(items)]
+            return _apply_to_batch(lambda batch: self._run_recorded(function, network, batch, to), items)
         if len(items) == CPU_GROUP_SIZE and self._may_group(function, items):
             return _apply_to_batch(function, items)
         return [result for item in items for result in _apply_to_batch(function, [item])]
+
+    def _run_recorded(
+        self, function: Function, network: nn.Module, batch: list[Tensor], to: str | None
+    ) -> list[Tensor]:
+        batch = [t.to(self.device) for t in batch]
+
+        def run(inputs: list[Tensor]) -> list[Tensor]:
+            with cuda_kernels(self.device, self.precision):
+                return function(inputs)
+
+        key = function.__name__, self.model.score_mode, tuple((t.shape[1:], t.dtype) for t in batch)
+        recorded = self._prepare(key, network, lambda: RecordedFunction(run, batch, self._batch_size))
+        results = recorded(batch)
+        return results if to is None else [t.to(to) for t in results]
 
     def _may_group(self, function: Function, items: Sequence[Sequence[Tensor]]) -> bool:
         """Whether items of these shapes get the same bits together as alone; tried once, with noise."""
@@ -236,28 +262,34 @@ class Runner:
             with autocast(self.device, self.precision):
                 z, log_det = flow(features)
         scores = torch.stack([anomaly_score(z, self.model.score_mode), log_likelihood(z, log_det)], dim=1)
-        maps = self.model.scale_maps(z)
-        # Two copies from a GPU, not two for each image.
-        scores, values = scores.cpu(), torch.cat([m.flatten(1) for m in maps], dim=1).cpu()
-        of_scales = values.split([m[0].numel() for m in maps], dim=1)
-        return [*scores.unbind(1), *(v.view(-1, *m.shape[-2:]) for v, m in zip(of_scales, maps, strict=True))]
+        # Maps side by side: one copy from a GPU, not one for each scale and image.
+        positions = torch.cat([m.flatten(1) for m in self.model.scale_maps(z)], dim=1)
+        finite = scores.isfinite().all(dim=1) & positions.isfinite().all(dim=1)
+        return [scores, positions, finite]
 
     def _run_compiled(
         self, network: MultiScaleFeatureExtractor | CrossScaleFlow, inputs: Sequence[Tensor]
     ) -> list[Tensor]:
+        def compile_network() -> CompiledNetwork:
+            try:
+                return CompiledNetwork(_Flat(network).eval(), inputs, self.precision)
+            except RuntimeError:
+                if isinstance(network, MultiScaleFeatureExtractor):
+                    network.extract(inputs)  # where the backbone can't take the size, this says so
+                raise
+
         key = type(network), tuple(t.shape for t in inputs)
+        return self._prepare(key, network, compile_network)(inputs)
+
+    def _prepare(self, key: Hashable, network: nn.Module, prepare: Callable[[], Prepared]) -> Prepared:
+        """What was prepared of a network under this key, anew if its weights have changed since."""
         versions = _versions(network)
         with self._preparing:
-            made_for, compiled = self._compiled.get(key, (None, None))
-            if compiled is None or made_for != versions:  # weights may have changed since
-                try:
-                    compiled = CompiledNetwork(_Flat(network).eval(), inputs, self.precision)
-                except RuntimeError:
-                    if isinstance(network, MultiScaleFeatureExtractor):
-                        network.extract(inputs)  # where the backbone can't take the size, this says so
-                    raise
-                self._compiled[key] = versions, compiled
-        return compiled(inputs)
+            made_for, prepared = self._prepared.get(key, (None, None))
+            if prepared is None or made_for != versions:
+                prepared = prepare()
+                self._prepared[key] = versions, prepared
+        return prepared
 
 
 class _Flat(nn.Module):

@@ -36,9 +36,11 @@ def standardize(
         return torch.cat([standardize([image], size, dtype, device) for image in images])
     # One channel shown several times: copy and resize it once.
     is_grey = all(image.stride(0) == 0 for image in images)
-    batch = torch.stack([image[:1] for image in images] if is_grey else list(images))
-    if device.type == "cuda":
-        batch = batch.pin_memory().to(device, non_blocking=True)
+    if is_grey:
+        images = [image[:1] for image in images]
+    # torch keeps memory that is pinned: a copy to it takes a tenth of the time of one to new memory.
+    pinned = torch.empty((len(images), *images[0].shape), dtype=first.dtype, pin_memory=device.type == "cuda")
+    batch = torch.stack(list(images), out=pinned).to(device, non_blocking=True)
     batch = _to_unit_range(batch)
     if tuple(batch.shape[-2:]) != tuple(size):
         batch = F.interpolate(batch, size=size, mode="bilinear", align_corners=False, antialias=True)

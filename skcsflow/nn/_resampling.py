@@ -1,7 +1,7 @@
 """Bilinear resampling of feature maps, with gradients that repeat bit for bit on every device."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ def resample_by_products(maps: Tensor, size: Sequence[int]) -> Tensor:
     return wider.view(b, height, width, c).permute(0, 3, 1, 2)
 
 
-@lru_cache(maxsize=64)  # copies to a GPU in every step would have the GPU wait
+# Copies to a GPU in every step would have the GPU wait. Never dropped: recorded CUDA graphs go on reading them.
+@cache
 def _bilinear_matrix(n_out: int, n_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Matrix of shape (n_out, n_in) that interpolates between the centres of n_in pixels."""
     with torch.inference_mode(False):  # or it could not be used in training later

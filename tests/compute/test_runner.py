@@ -94,9 +94,9 @@ def test_a_group_is_computed_together_only_where_a_trial_changes_no_bit(runner):
         return [2 * batch[0] + (1e-7 if len(batch[0]) > 1 else 0)]
 
     for function, expected in ((same, [4]), (differs, [1, 1, 1, 1])):
-        runner._apply(function, items)  # tries
+        runner._apply(function, runner.model.flow, items)  # tries
         sizes.clear()
-        results = runner._apply(function, items)
+        results = runner._apply(function, runner.model.flow, items)
         assert sizes == expected
         assert [r.tolist() for (r,) in results] == [[2.0 * i] * 3 for i in range(4)]
 
@@ -109,9 +109,9 @@ def test_a_group_whose_trial_overflows_is_computed_one_by_one(runner):
         sizes.append(len(batch[0]))
         return [batch[0] * float("inf")]
 
-    runner._apply(overflow, items)
+    runner._apply(overflow, runner.model.flow, items)
     sizes.clear()
-    runner._apply(overflow, items)
+    runner._apply(overflow, runner.model.flow, items)
     assert sizes == [1, 1, 1, 1]
 
 

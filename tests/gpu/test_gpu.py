@@ -14,7 +14,7 @@ import torch
 from sklearn.model_selection import GridSearchCV
 
 from skcsflow import CSFlowDetector
-from skcsflow._compute import Runner, resolve_device
+from skcsflow._compute import Runner, cuda_kernels, resolve_device
 from skcsflow._features import _storage, gather_features
 from skcsflow._training import FlowTrainer
 
@@ -311,7 +311,62 @@ def test_runner_reads_in_order_and_computes_at_most_a_batch(fitted):
 
     results = runner.map(lambda i: i, compute, 2 * size + 6, n_threads=3)
     assert list(results) == [2 * i for i in range(2 * size + 6)]
-    assert lengths == [size, size, 6]
+    assert sorted(lengths) == [6, size, size]
+
+
+# Recorded CUDA graphs
+
+
+@pytest.mark.parametrize("precision", [*PRECISIONS, "float64"])
+def test_replays_give_the_bits_of_the_function_itself(images, fitted, precision):
+    detector = in_precision(fitted["float32"], precision)
+    runner = detector._current_runner()
+    batch = [torch.rand(runner._batch_size, 3, 64, 64, device="cuda", dtype=detector.model_.dtype)]
+    for function, network in (
+        (runner._extract, detector.model_.feature_extractor),
+        (runner._score, detector.model_.flow),
+    ):
+        with torch.inference_mode():
+            recorded = runner._run_recorded(function, network, batch, None)
+            with cuda_kernels(CUDA, precision):
+                expected = function(batch)
+        assert len(recorded) == len(expected) > 2
+        for a, b in zip(recorded, expected, strict=True):
+            assert torch.equal(a, b)
+        batch = expected[:-1]
+    assert len(runner._prepared) == 2
+    assert all(recorded._graph is not None for _, recorded in runner._prepared.values())
+
+
+def test_weights_that_changed_are_used(images, fitted):
+    detector = loaded_on(fitted["float32"], "cuda")
+    before = detector.score_samples(images[:5])
+    detector.partial_fit(images[:16])
+    after = detector.score_samples(images[:5])
+    np.testing.assert_array_equal(loaded_on(detector, "cuda").score_samples(images[:5]), after)
+    assert (after != before).all()
+    state = {name: t.clone() for name, t in detector.model_.state_dict().items()}
+    detector.model_.load_state_dict(fitted["float32"].model_.state_dict())  # in place
+    np.testing.assert_array_equal(detector.score_samples(images[:5]), before)
+    detector.model_.load_state_dict(state, assign=True)  # other memory
+    np.testing.assert_array_equal(detector.score_samples(images[:5]), after)
+
+
+def test_a_backbone_that_waits_for_the_gpu_is_run_without_a_graph(images, fitted):
+    detector = loaded_on(fitted["float32"], "cuda")
+    backbone = detector.model_.feature_extractor.backbone
+    backbone.register_forward_hook(lambda module, args, output: None if output.sum().item() > 0 else output)
+    np.testing.assert_array_equal(detector.score_samples(images), fitted["float32"].score_samples(images))
+    assert any(recorded._graph is None for _, recorded in detector._runner._prepared.values())
+
+
+def test_detectors_record_at_once(images, fitted):
+    names = [*PRECISIONS, *PRECISIONS]
+    detectors = [loaded_on(fitted[name], "cuda") for name in names]
+    with ThreadPoolExecutor(len(names)) as pool:
+        found = list(pool.map(lambda detector: detector.score_samples(images), detectors))
+    for name, scores in zip(names, found, strict=True):
+        np.testing.assert_array_equal(scores, fitted[name].score_samples(images))
 
 
 # What is not to be changed, waited for or kept
