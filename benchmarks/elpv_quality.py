@@ -62,7 +62,7 @@ def run_seed(seed: int, subset: str) -> dict[str, float]:
     channels = detector.model_.feature_extractor.channels
     for name, columns in (
         ("mahalanobis", slice(None)),
-        ("mahalanobis_full_size_only", slice(channels)),
+        ("mahalanobis_full_size_only", slice(channels[0])),
     ):
         model = LedoitWolf().fit(pooled_train[:, columns])
         distances = model.mahalanobis(pooled_test[:, columns])

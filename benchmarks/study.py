@@ -151,8 +151,7 @@ class Cells:
         if path.exists():
             return torch.load(path)
         extractor = MultiScaleFeatureExtractor(backbone)
-        assert isinstance(extractor.backbone, torch.nn.Sequential)
-        extractor.backbone = extractor.backbone[: 3 + stage]  # the stem is two modules
+        extractor.backbone[0] = extractor.backbone[0][: 3 + stage]  # the stem is two modules
         images = check_images(self.images, 3)
         collected: list[list[Tensor]] = []
         for rows in torch.arange(len(images)).split(16):

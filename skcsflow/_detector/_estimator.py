@@ -79,10 +79,16 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         ``tf_efficientnet_lite1`` and ``2`` with the extra ``lite``, and for others
         from timm's local cache or its hub. A path: a local state dict. None: random.
         Acts in `fit`.
+    strides : sequence of int, default=(32, 64, 128)
+        Strides of the flow's scales against the image, each twice the one before, such as
+        (8, 16, 32, 64). Those up to 32 are stages of one pass of the backbone; those above
+        come from the image at half, a quarter, ... of its size. A vision transformer has
+        its patches' size as its only stride in one pass. Acts in `fit`.
     n_coupling_blocks : int, default=4
         Number of coupling blocks of the flow. Acts in `fit`.
-    cross_conv_hidden_channels : int, default=64
-        Hidden channels of the flow's subnets; the paper has 1024. Acts in `fit`.
+    cross_conv_hidden_channels : int or sequence of int, default=64
+        Hidden channels of the flow's subnets, of all scales or of each; the paper has 1024.
+        Acts in `fit`.
     clamp : float, default=3.0
         Bound of the flow's log-scales. Acts in `fit`.
     whiten : bool, default=True
@@ -210,8 +216,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         image_shape: tuple[int, ...] | None = None,
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
+        strides: Sequence[int] = (32, 64, 128),
         n_coupling_blocks: int = 4,
-        cross_conv_hidden_channels: int = 64,
+        cross_conv_hidden_channels: int | Sequence[int] = 64,
         clamp: float = 3.0,
         whiten: bool = True,
         n_epochs: int = 8,
@@ -238,6 +245,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         self.image_shape = image_shape
         self.backbone = backbone
         self.weights = weights
+        self.strides = strides
         self.n_coupling_blocks = n_coupling_blocks
         self.cross_conv_hidden_channels = cross_conv_hidden_channels
         self.clamp = clamp
@@ -604,14 +612,18 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         return check_images(X, num_channels)
 
     def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
+        hidden = self.cross_conv_hidden_channels
         return {
             "input_size": size,
-            "cross_conv_hidden_channels": int(self.cross_conv_hidden_channels),
+            "cross_conv_hidden_channels": int(hidden)
+            if isinstance(hidden, int | np.integer)
+            else tuple(int(n) for n in hidden),
             "n_coupling_blocks": int(self.n_coupling_blocks),
             "clamp": float(self.clamp),
             "num_channels": int(self.num_channels),
             "backbone": self.backbone,
             "weights": None if self.weights is None else os.fspath(self.weights),
+            "strides": tuple(self.strides),
             "whiten": bool(self.whiten),
             "map_mode": str(self.map_mode),
             "score_mode": str(self.score_mode),

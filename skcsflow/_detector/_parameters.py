@@ -23,6 +23,7 @@ __all__ = [
 PAPER_PARAMS: dict[str, Any] = {
     "input_size": 768,
     "backbone": "tf_efficientnet_b5.aa_in1k",
+    "strides": (32, 64, 128),
     "n_coupling_blocks": 4,
     "cross_conv_hidden_channels": 1024,
     "clamp": 3.0,
@@ -48,9 +49,10 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     # backbone
     "backbone": [str],
     "weights": [str, os.PathLike, None],
+    "strides": ["array-like"],
     # flow
     "n_coupling_blocks": [Interval(Integral, 1, None, closed="left")],
-    "cross_conv_hidden_channels": [Interval(Integral, 1, None, closed="left")],
+    "cross_conv_hidden_channels": [Interval(Integral, 1, None, closed="left"), "array-like"],
     "clamp": [Interval(Real, 0, None, closed="neither")],
     "whiten": ["boolean"],
     # training

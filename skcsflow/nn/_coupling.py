@@ -65,24 +65,28 @@ class CrossScaleSubnet(nn.Module):
 
     Parameters
     ----------
-    in_channels, out_channels, hidden_channels : int
-        Channels going in, coming out, and between the two convolutions.
+    in_channels, out_channels, hidden_channels : sequence of int
+        Channels of each scale going in, coming out, and between the two convolutions. Each
+        scale is half the size of the one before, rounded up.
     kernel_size : int
         Odd size of every kernel.
-    n_scales : int, default=3
-        Number of scales; each is half the size of the one before, rounded up.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, hidden_channels: int, kernel_size: int, n_scales: int = 3
+        self,
+        in_channels: Sequence[int],
+        out_channels: Sequence[int],
+        hidden_channels: Sequence[int],
+        kernel_size: int,
     ) -> None:
         super().__init__()
         hidden, out = hidden_channels, out_channels
-        self.expand = nn.ModuleList(_conv(in_channels, hidden, kernel_size) for _ in range(n_scales))
-        self.project = nn.ModuleList(_conv(hidden, out, kernel_size) for _ in range(n_scales))
-        self.up = nn.ModuleList(_conv(hidden, out, kernel_size) for _ in range(n_scales - 1))
-        self.down = nn.ModuleList(_conv(hidden, out, kernel_size, stride=2) for _ in range(n_scales - 1))
-        self.gamma = nn.Parameter(torch.zeros(n_scales, dtype=torch.float32))
+        scales = range(len(in_channels))
+        self.expand = nn.ModuleList(_conv(in_channels[i], hidden[i], kernel_size) for i in scales)
+        self.project = nn.ModuleList(_conv(hidden[i], out[i], kernel_size) for i in scales)
+        self.up = nn.ModuleList(_conv(hidden[i], out[i - 1], kernel_size) for i in scales[1:])
+        self.down = nn.ModuleList(_conv(hidden[i - 1], out[i], kernel_size, stride=2) for i in scales[1:])
+        self.gamma = nn.Parameter(torch.zeros(len(scales), dtype=torch.float32))
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -96,7 +100,7 @@ class CrossScaleSubnet(nn.Module):
         self.gamma.zero_()
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Map feature maps ``(B, in_channels, H_i, W_i)`` to ``(B, out_channels, H_i, W_i)``."""
+        """Map feature maps ``(B, in_channels[i], H_i, W_i)`` to ``(B, out_channels[i], H_i, W_i)``."""
         hidden = [F.leaky_relu(conv(x), _LEAKY_SLOPE) for conv, x in zip(self.expand, features, strict=True)]
         out = [conv(h) for conv, h in zip(self.project, hidden, strict=True)]
         for i, conv in enumerate(self.up):
@@ -114,7 +118,7 @@ class CrossScaleSubnet(nn.Module):
 class CrossScaleCoupling(nn.Module):
     r"""Affine coupling block over all scales (the paper's Figure 3).
 
-    The channels are split into :math:`x_1` (the first ``channels // 2``) and
+    The channels of each scale are split into :math:`x_1` (the first half, rounded down) and
     :math:`x_2`, which are transformed in turn:
 
     .. math::
@@ -124,23 +128,24 @@ class CrossScaleCoupling(nn.Module):
 
     Parameters
     ----------
-    channels : int
-        Number of channels of the feature maps, at least 2.
-    hidden_channels, kernel_size, n_scales : int
+    channels : sequence of int
+        Channels of the feature maps of each scale, at least 2.
+    hidden_channels, kernel_size
         As in :class:`CrossScaleSubnet`.
     clamp : float
         Bound of the log-scales, see :func:`soft_clamp`.
     """
 
     def __init__(
-        self, channels: int, hidden_channels: int, kernel_size: int, clamp: float, n_scales: int = 3
+        self, channels: Sequence[int], hidden_channels: Sequence[int], kernel_size: int, clamp: float
     ) -> None:
         super().__init__()
         self.clamp = clamp
-        self.split = (channels // 2, channels - channels // 2)
-        first, second = self.split
-        self.subnet1 = CrossScaleSubnet(first, 2 * second, hidden_channels, kernel_size, n_scales)
-        self.subnet2 = CrossScaleSubnet(second, 2 * first, hidden_channels, kernel_size, n_scales)
+        first = [c // 2 for c in channels]
+        second = [c - c // 2 for c in channels]
+        self.splits = list(zip(first, second, strict=True))
+        self.subnet1 = CrossScaleSubnet(first, [2 * c for c in second], hidden_channels, kernel_size)
+        self.subnet2 = CrossScaleSubnet(second, [2 * c for c in first], hidden_channels, kernel_size)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Transform the features; returns them and the log-determinant per sample, ``(B,)``."""
@@ -165,7 +170,7 @@ class CrossScaleCoupling(nn.Module):
         return [torch.cat(halves, dim=1) for halves in zip(x1, x2, strict=True)], log_det
 
     def _halves(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        halves = [x.split(self.split, dim=1) for x in features]
+        halves = [x.split(split, dim=1) for x, split in zip(features, self.splits, strict=True)]
         return [first for first, _ in halves], [second for _, second in halves]
 
     def _scales_and_shifts(

@@ -24,21 +24,22 @@ class CrossScaleFlow(nn.Module):
 
     Parameters
     ----------
-    channels : int
-        Number of channels of the feature maps, at least 2, odd or even.
+    channels : int or sequence of int
+        Channels of the feature maps of each scale, at least 2, odd or even; or of all of
+        `n_scales` scales.
     n_coupling_blocks : int, default=4
         Number of coupling blocks.
-    cross_conv_hidden_channels : int, default=1024
-        Hidden channels of the cross-scale subnets.
+    cross_conv_hidden_channels : int or sequence of int, default=1024
+        Hidden channels of the cross-scale subnets, of all scales or of each.
     clamp : float, default=3.0
         Bound of the log-scales, positive.
     kernel_sizes : sequence of odd int, default=None
         Kernel size of each block; by default 3, and 5 in the last block.
     n_scales : int, default=3
-        Number of scales.
+        Number of scales where `channels` is an int.
     shared_permutations : bool, default=True
-        Whether all scales of a block share one permutation (as in anomalib) or each
-        has its own (as in the authors' code). Block `k` draws from
+        Whether scales of a block with as many channels share one permutation (as in anomalib)
+        or each has its own (as in the authors' code). Block `k` draws from
         ``numpy.random.default_rng(k)``.
     whiten : bool, default=False
         Whether a :class:`~skcsflow.nn.ScaleWhitening` comes first. It is the identity
@@ -62,14 +63,12 @@ class CrossScaleFlow(nn.Module):
     ([(2, 6, 10, 10), (2, 6, 5, 5), (2, 6, 3, 3)], (2,))
     """
 
-    permutations: Tensor
-
     def __init__(
         self,
-        channels: int,
+        channels: int | Sequence[int],
         *,
         n_coupling_blocks: int = 4,
-        cross_conv_hidden_channels: int = 1024,
+        cross_conv_hidden_channels: int | Sequence[int] = 1024,
         clamp: float = 3.0,
         kernel_sizes: Sequence[int] | None = None,
         n_scales: int = 3,
@@ -78,14 +77,15 @@ class CrossScaleFlow(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("channels", channels, 2),
-            ("n_coupling_blocks", n_coupling_blocks, 1),
-            ("cross_conv_hidden_channels", cross_conv_hidden_channels, 1),
-            ("n_scales", n_scales, 1),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value!r}.")
+        channels = _of_each_scale("channels", channels, 2, n_scales)
+        hidden = _of_each_scale("cross_conv_hidden_channels", cross_conv_hidden_channels, 1, len(channels))
+        if n_coupling_blocks < 1:
+            raise ValueError(f"n_coupling_blocks must be at least 1, got {n_coupling_blocks!r}.")
+        if len(hidden) != len(channels):
+            raise ValueError(
+                f"cross_conv_hidden_channels must be one number, or one for each of {len(channels)} scales, "
+                f"got {cross_conv_hidden_channels!r}."
+            )
         if not clamp > 0:
             raise ValueError(f"clamp must be positive, got {clamp!r}.")
         if kernel_sizes is None:
@@ -96,15 +96,22 @@ class CrossScaleFlow(nn.Module):
                 f"got {list(kernel_sizes)!r}."
             )
         self.channels = channels
-        self.n_scales = n_scales
-        self.whitening = ScaleWhitening(channels, n_scales) if whiten else None
-        self.register_buffer(
-            "permutations", _draw_permutations(channels, n_coupling_blocks, n_scales, shared_permutations)
-        )
-        self.blocks = nn.ModuleList(
-            CrossScaleCoupling(channels, cross_conv_hidden_channels, k, clamp, n_scales) for k in kernel_sizes
-        )
+        self.whitening = ScaleWhitening(channels) if whiten else None
+        permutations = _draw_permutations(channels, n_coupling_blocks, shared_permutations)
+        for i, permutation in enumerate(permutations):
+            self.register_buffer(f"permutations_{i}", permutation)
+        self.blocks = nn.ModuleList(CrossScaleCoupling(channels, hidden, k, clamp) for k in kernel_sizes)
         self.reset_parameters(generator)
+
+    @property
+    def n_scales(self) -> int:
+        """Number of scales."""
+        return len(self.channels)
+
+    @property
+    def permutations(self) -> list[Tensor]:
+        """Of each scale the channels' order in each block, int64 of shape (n_coupling_blocks, channels)."""
+        return [self.get_buffer(f"permutations_{i}") for i in range(self.n_scales)]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights; the flow becomes the identity but for permutations and whitening."""
@@ -117,7 +124,7 @@ class CrossScaleFlow(nn.Module):
 
         Parameters
         ----------
-        batches : iterable of sequences of n_scales Tensors of shape (B, channels, H_i, W_i)
+        batches : iterable of sequences of n_scales Tensors of shape (B, channels[i], H_i, W_i)
             The training features.
         shrinkage : float, default=0.003
             How far the covariance is shrunk towards the identity.
@@ -136,7 +143,7 @@ class CrossScaleFlow(nn.Module):
 
         Parameters
         ----------
-        features : sequence of n_scales Tensors of shape (B, channels, H_i, W_i)
+        features : sequence of n_scales Tensors of shape (B, channels[i], H_i, W_i)
             Feature maps; each scale half the size of the one before, rounded up.
 
         Returns
@@ -169,8 +176,9 @@ class CrossScaleFlow(nn.Module):
         """Apply the second, trained part of :meth:`forward`: permutations and coupling blocks."""
         x = self._check(features)
         log_det = x[0].new_zeros(x[0].shape[0])
-        for permutation, block in zip(self.permutations, self.blocks, strict=True):
-            x = [m[:, p] for m, p in zip(x, permutation, strict=True)]
+        permutations = self.permutations
+        for k, block in enumerate(self.blocks):
+            x = [m[:, p[k]] for m, p in zip(x, permutations, strict=True)]
             x, block_log_det = block(x)
             log_det = log_det + block_log_det
         return x, log_det
@@ -180,7 +188,7 @@ class CrossScaleFlow(nn.Module):
 
         Parameters
         ----------
-        z : sequence of n_scales Tensors of shape (B, channels, H_i, W_i)
+        z : sequence of n_scales Tensors of shape (B, channels[i], H_i, W_i)
             Latent maps.
 
         Returns
@@ -192,11 +200,13 @@ class CrossScaleFlow(nn.Module):
         """
         x = self._check(z)
         log_det = x[0].new_zeros(x[0].shape[0])
-        for permutation, block in zip(reversed(self.permutations), reversed(self.blocks), strict=True):
+        permutations = self.permutations
+        for k in reversed(range(len(self.blocks))):
+            block = self.blocks[k]
             assert isinstance(block, CrossScaleCoupling)
             x, block_log_det = block.inverse(x)
             log_det = log_det + block_log_det
-            x = [m[:, p.argsort()] for m, p in zip(x, permutation, strict=True)]
+            x = [m[:, p[k].argsort()] for m, p in zip(x, permutations, strict=True)]
         if self.whitening is not None:
             x, whitening_log_det = self.whitening.inverse(x)
             log_det = log_det + whitening_log_det
@@ -207,9 +217,9 @@ class CrossScaleFlow(nn.Module):
         if len(features) != self.n_scales:
             raise ValueError(f"Expected feature maps at {self.n_scales} scales, got {len(features)}.")
         for i, x in enumerate(features):
-            if x.ndim != 4 or x.shape[1] != self.channels or x.shape[0] != features[0].shape[0]:
+            if x.ndim != 4 or x.shape[1] != self.channels[i] or x.shape[0] != features[0].shape[0]:
                 raise ValueError(
-                    f"Expected feature maps of shape (batch, {self.channels}, height, width) with one batch "
+                    f"Expected feature maps of shape (batch, {self.channels[i]}, height, width) with one batch "
                     f"size for all scales, got {tuple(x.shape)} at scale {i}."
                 )
         return features
@@ -256,14 +266,19 @@ class CrossScaleFlow(nn.Module):
         return flow
 
 
-def _draw_permutations(channels: int, n_blocks: int, n_scales: int, shared: bool) -> Tensor:
-    """Permutations of the channels, int64 of shape (n_blocks, n_scales, channels)."""
-    permutations = np.empty((n_blocks, n_scales, channels), dtype=np.int64)
+def _of_each_scale(name: str, value: int | Sequence[int], least: int, n_scales: int) -> tuple[int, ...]:
+    """One number for each scale, of a parameter that may be one for all."""
+    values = (value,) * n_scales if isinstance(value, int | np.integer) else tuple(value)
+    if not values or min(values) < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}.")
+    return values
+
+
+def _draw_permutations(channels: Sequence[int], n_blocks: int, shared: bool) -> list[Tensor]:
+    """Of each scale the permutations of its channels, int64 of shape (n_blocks, channels)."""
+    permutations = [np.empty((n_blocks, c), dtype=np.int64) for c in channels]
     for k in range(n_blocks):
         rng = np.random.default_rng(k)
-        if shared:
-            permutations[k] = rng.permutation(channels)
-        else:
-            for i in range(n_scales):
-                permutations[k, i] = rng.permutation(channels)
-    return torch.from_numpy(permutations)
+        for i, c in enumerate(channels):
+            permutations[i][k] = (np.random.default_rng(k) if shared else rng).permutation(c)
+    return [torch.from_numpy(p) for p in permutations]

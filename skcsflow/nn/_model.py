@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skcsflow._checks import check_size
 from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, ScoreMode, anomaly_score, check_mode
-from skcsflow.nn._extractor import MultiScaleFeatureExtractor
+from skcsflow.nn._extractor import MultiScaleFeatureExtractor, check_strides
 from skcsflow.nn._flow import CrossScaleFlow
 
 __all__ = ["CSFlowModel", "CSFlowOutput"]
@@ -37,8 +37,8 @@ class CSFlowModel(nn.Module):
     ----------
     input_size : int or tuple of int (H, W)
         Size of the images, and of the maps.
-    cross_conv_hidden_channels : int, default=1024
-        Hidden channels of the flow's subnets.
+    cross_conv_hidden_channels : int or sequence of int, default=1024
+        Hidden channels of the flow's subnets, of all scales or of each.
     n_coupling_blocks : int, default=4
         Number of coupling blocks.
     clamp : float, default=3.0
@@ -49,6 +49,8 @@ class CSFlowModel(nn.Module):
         timm's name of the backbone.
     weights : "auto", path or None, default="auto"
         The backbone's weights, see :class:`MultiScaleFeatureExtractor`.
+    strides : sequence of int, default=(32, 64, 128)
+        Strides of the flow's scales against the image, each twice the one before.
     whiten : bool, default=False
         Whether the flow begins with a whitening layer. It is the identity until
         ``model.flow.initialize_whitening(features)`` is called.
@@ -92,13 +94,14 @@ class CSFlowModel(nn.Module):
     def __init__(
         self,
         input_size: int | tuple[int, int],
-        cross_conv_hidden_channels: int = 1024,
+        cross_conv_hidden_channels: int | Sequence[int] = 1024,
         n_coupling_blocks: int = 4,
         clamp: float = 3.0,
         num_channels: int = 3,
         *,
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
+        strides: Sequence[int] = (32, 64, 128),
         whiten: bool = False,
         map_mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
         score_mode: ScoreMode | str = ScoreMode.MEAN,
@@ -114,12 +117,13 @@ class CSFlowModel(nn.Module):
             "num_channels": num_channels,
             "backbone": backbone,
             "weights": None if weights is None else os.fspath(weights),
+            "strides": check_strides(strides),
             "whiten": whiten,
             "map_mode": str(map_mode),
             "score_mode": str(check_mode(ScoreMode, score_mode, "score_mode")),
         }
         self.feature_extractor = MultiScaleFeatureExtractor(
-            backbone, weights=weights, num_channels=num_channels, seed=seed
+            backbone, weights=weights, num_channels=num_channels, strides=strides, seed=seed
         )
         self.flow = CrossScaleFlow(
             self.feature_extractor.channels,

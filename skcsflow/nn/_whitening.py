@@ -1,6 +1,7 @@
 """Whitening of the feature maps, as an exact invertible layer of the flow."""
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,35 +27,22 @@ class ScaleWhitening(nn.Module):
 
     Parameters
     ----------
-    channels : int
-        Number of channels of the feature maps.
-    n_scales : int, default=3
-        Number of scales.
+    channels : sequence of int
+        Channels of the feature maps of each scale.
 
     Attributes
     ----------
-    mean : Tensor of shape (n_scales, channels)
-        :math:`\mu_i`; zero until :meth:`initialize` is called.
-    weight, inverse_weight : Tensor of shape (n_scales, channels, channels)
-        :math:`W_i` and its inverse; the identity until :meth:`initialize` is called.
-    log_abs_det : Tensor of shape (n_scales,)
-        :math:`\log |\det W_i|`, for one position.
+    scales : ModuleList
+        Of each scale its buffers ``mean``, :math:`\mu_i` of shape (channels,); ``weight`` and
+        ``inverse_weight``, :math:`W_i` and its inverse, of shape (channels, channels); and
+        ``log_abs_det``, :math:`\log |\det W_i|` of shape (), for one position. The identity
+        until :meth:`initialize` is called.
     """
 
-    mean: Tensor
-    weight: Tensor
-    inverse_weight: Tensor
-    log_abs_det: Tensor
-
-    def __init__(self, channels: int, n_scales: int = 3) -> None:
+    def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.channels = channels
-        self.n_scales = n_scales
-        identity = torch.eye(channels, dtype=torch.float32).repeat(n_scales, 1, 1)
-        self.register_buffer("mean", torch.zeros(n_scales, channels, dtype=torch.float32))
-        self.register_buffer("weight", identity)
-        self.register_buffer("inverse_weight", identity.clone())
-        self.register_buffer("log_abs_det", torch.zeros(n_scales, dtype=torch.float32))
+        self.channels = tuple(channels)
+        self.scales = nn.ModuleList(_LinearMap(c) for c in channels)
 
     @torch.no_grad()
     def initialize(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.003) -> None:
@@ -62,7 +50,7 @@ class ScaleWhitening(nn.Module):
 
         Parameters
         ----------
-        batches : iterable of sequences of n_scales Tensors of shape (B, channels, H_i, W_i)
+        batches : iterable of sequences of Tensors of shape (B, channels[i], H_i, W_i)
             The training features, in any number of batches. They are read once; the
             sums are kept in float64.
         shrinkage : float, default=0.003
@@ -73,18 +61,18 @@ class ScaleWhitening(nn.Module):
         ValueError
             Where there is no batch, or the features are not finite.
         """
-        count = [0] * self.n_scales
+        count = [0] * len(self.scales)
         pivot: list[Tensor] = []
         total: list[Tensor] = []
         outer: list[Tensor] = []
         for features in batches:
-            columns = [x.detach().movedim(1, 0).reshape(self.channels, -1).double() for x in features]
+            columns = [x.detach().movedim(1, 0).flatten(1).double() for x in features]
             if not pivot:
                 # Sums are taken about a typical value: the difference of two large
                 # numbers would otherwise eat the digits of a small variance.
                 pivot = [x.mean(dim=1, keepdim=True) for x in columns]
                 total = [torch.zeros_like(p) for p in pivot]
-                outer = [p.new_zeros(self.channels, self.channels) for p in pivot]
+                outer = [p.new_zeros(len(p), len(p)) for p in pivot]
             for i, x in enumerate(columns):
                 x = x - pivot[i]
                 count[i] += x.shape[1]
@@ -92,27 +80,19 @@ class ScaleWhitening(nn.Module):
                 outer[i] += x @ x.T
         if not pivot:
             raise ValueError("initialize needs at least one batch of features, got none.")
-        for i in range(self.n_scales):
+        for i, scale in enumerate(self.scales):
             offset = total[i] / count[i]
             covariance = outer[i] / count[i] - offset @ offset.T
             if not torch.isfinite(covariance).all():
                 raise ValueError(f"The features of scale {i} hold NaN or infinity, or overflow float64.")
-            self._set(i, (pivot[i] + offset)[:, 0], _shrink(covariance, shrinkage))
-
-    def _set(self, i: int, mean: Tensor, covariance: Tensor) -> None:
-        variances, axes = torch.linalg.eigh(covariance)
-        scales = variances.sqrt()
-        self.mean[i] = mean.to(self.mean)
-        self.weight[i] = ((axes / scales) @ axes.T).to(self.weight)
-        self.inverse_weight[i] = ((axes * scales) @ axes.T).to(self.weight)
-        self.log_abs_det[i] = -scales.log().sum().to(self.log_abs_det)
+            cast(_LinearMap, scale).whiten((pivot[i] + offset)[:, 0], _shrink(covariance, shrinkage))
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Whiten the feature maps.
 
         Parameters
         ----------
-        features : sequence of Tensors of shape (B, channels, H_i, W_i)
+        features : sequence of Tensors of shape (B, channels[i], H_i, W_i)
             Feature maps.
 
         Returns
@@ -124,9 +104,7 @@ class ScaleWhitening(nn.Module):
         """
         # Never in bfloat16: eigenvalues differ by orders of magnitude.
         with torch.autocast(features[0].device.type, enabled=False):
-            whitened = [
-                _mix_channels(self.weight[i], x - self.mean[i, :, None, None]) for i, x in enumerate(features)
-            ]
+            whitened = [scale(x) for scale, x in zip(self.scales, features, strict=True)]
         return whitened, self._log_det(features)
 
     def inverse(self, whitened: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -134,7 +112,7 @@ class ScaleWhitening(nn.Module):
 
         Parameters
         ----------
-        whitened : sequence of Tensors of shape (B, channels, H_i, W_i)
+        whitened : sequence of Tensors of shape (B, channels[i], H_i, W_i)
             What :meth:`forward` returned.
 
         Returns
@@ -145,15 +123,48 @@ class ScaleWhitening(nn.Module):
             Log-determinant of the inverse's Jacobian: the negative of the forward one.
         """
         features = [
-            _mix_channels(self.inverse_weight[i], x) + self.mean[i, :, None, None]
-            for i, x in enumerate(whitened)
+            cast(_LinearMap, scale).inverse(x) for scale, x in zip(self.scales, whitened, strict=True)
         ]
         return features, -self._log_det(whitened)
 
     def _log_det(self, features: Sequence[Tensor]) -> Tensor:
-        positions = [x.shape[2] * x.shape[3] for x in features]
-        log_det = sum(n * self.log_abs_det[i] for i, n in enumerate(positions))
+        log_det = sum(
+            x.shape[2] * x.shape[3] * cast(_LinearMap, scale).log_abs_det
+            for scale, x in zip(self.scales, features, strict=True)
+        )
         return torch.as_tensor(log_det).expand(features[0].shape[0])
+
+
+class _LinearMap(nn.Module):
+    """The invertible linear map of one scale's channels."""
+
+    mean: Tensor
+    weight: Tensor
+    inverse_weight: Tensor
+    log_abs_det: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        identity = torch.eye(channels, dtype=torch.float32)
+        self.register_buffer("mean", torch.zeros(channels, dtype=torch.float32))
+        self.register_buffer("weight", identity)
+        self.register_buffer("inverse_weight", identity.clone())
+        self.register_buffer("log_abs_det", torch.zeros((), dtype=torch.float32))
+
+    def whiten(self, mean: Tensor, covariance: Tensor) -> None:
+        """Become the map to mean 0 and covariance 1."""
+        variances, axes = torch.linalg.eigh(covariance)
+        scales = variances.sqrt()
+        self.mean.copy_(mean)
+        self.weight.copy_((axes / scales) @ axes.T)
+        self.inverse_weight.copy_((axes * scales) @ axes.T)
+        self.log_abs_det.copy_(-scales.log().sum())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _mix_channels(self.weight, x - self.mean[:, None, None])
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return _mix_channels(self.inverse_weight, x) + self.mean[:, None, None]
 
 
 def _mix_channels(weight: Tensor, x: Tensor) -> Tensor:

@@ -57,8 +57,8 @@ def latent(detector, X):
 
 DEFAULTS = {
     "input_size": 256, "num_channels": 3, "image_shape": None, "backbone": "tf_efficientnet_lite0",
-    "weights": "auto", "n_coupling_blocks": 4, "cross_conv_hidden_channels": 64, "clamp": 3.0, "whiten": True,
-    "n_epochs": 8, "batch_size": 16, "learning_rate": 2e-3, "lr_schedule": "one_cycle", "weight_decay": 1e-5,
+    "weights": "auto", "strides": (32, 64, 128), "n_coupling_blocks": 4, "cross_conv_hidden_channels": 64,
+    "clamp": 3.0, "whiten": True, "n_epochs": 8, "batch_size": 16, "learning_rate": 2e-3, "lr_schedule": "one_cycle", "weight_decay": 1e-5,
     "max_grad_norm": 1.0, "feature_noise": 0.5, "warm_start": False, "random_state": None,
     "contamination": 0.01, "score_mode": "mean", "map_mode": "max", "memory": None, "device": "auto",
     "precision": "auto", "engine": "torch", "n_jobs": None, "verbose": 0,
@@ -117,7 +117,7 @@ def test_paper_params_build_275_million_parameters_and_take_a_step():
 COUNTS = (0, -1, 1.5, "3", None)
 BAD_VALUES = {
     "n_coupling_blocks": COUNTS,
-    "cross_conv_hidden_channels": COUNTS,
+    "cross_conv_hidden_channels": (*COUNTS, (), (8, 8), (8, 8, 0)),
     "num_channels": COUNTS,
     "n_epochs": COUNTS,
     "batch_size": COUNTS,
@@ -134,7 +134,8 @@ BAD_VALUES = {
     "precision": ("mean", 1, None),
     "engine": ("onnx", 1, None),
     "score_mode": ("max", 1, None),
-    "backbone": (3, None, "no_such_network", "vit_tiny_patch16_224"),
+    "backbone": (3, None, "no_such_network"),
+    "strides": ((), (8, 32), (32, 16), "8", 8, (8.5, 17), (1, 2), None),
     "weights": (3, True),
     "input_size": (31, 0, 64.0, "64", None, (64,), (64, 64, 3), (64, 31), (64.0, 64), [], (0, 64)),
     "image_shape": (7, "7", (7,), (7, 7, 3, 1), (0, 7), (-1, 7), (7.0, 7), ()),
@@ -576,7 +577,8 @@ def test_score_is_minus_the_loss_with_the_constants_that_it_leaves_out(images, m
     whitening = detector.model_.flow.whitening
     z, _ = latent(detector, images)
     positions = [4, 1, 1]
-    log_det = sum(n * d for n, d in zip(positions, whitening.log_abs_det, strict=True)).item() / z.shape[1]
+    log_dets = [scale.log_abs_det for scale in whitening.scales]
+    log_det = sum(n * d for n, d in zip(positions, log_dets, strict=True)).item() / z.shape[1]
     expected = -detector.history_["loss"][0] + log_det - np.log(2 * np.pi) / 2
     assert detector.score(images) == pytest.approx(expected, rel=1e-4)
 

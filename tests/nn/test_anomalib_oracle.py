@@ -72,7 +72,7 @@ def test_from_anomalib_of_whole_model_agrees():
     flow = CrossScaleFlow.from_anomalib(model.state_dict(), clamp=1.5)
     assert len(flow.blocks) == 2
     assert flow.blocks[1].clamp == 1.5
-    assert flow.channels == 304
+    assert flow.channels == (304,) * 3
 
 
 def test_from_anomalib_foreign_or_partial_state_dict_raises(peer):

@@ -1,5 +1,7 @@
 """Feature extraction and the backbones' weights."""
 
+import re
+
 import numpy as np
 import pytest
 import timm
@@ -22,15 +24,16 @@ from skcsflow.nn._weights import PACKAGED_WEIGHTS, create_backbone
 )
 def test_extractor_of_an_efficientnet_taps_the_last_stage_before_the_widest(backbone, channels, stages):
     extractor = MultiScaleFeatureExtractor(backbone, weights=None)
-    assert extractor.channels == channels
-    assert extractor.stride == 32
-    assert len(extractor.backbone) == 2 + stages  # stem, its norm, and no unused tail
+    assert extractor.channels == (channels,) * 3
+    assert extractor.strides == (32, 64, 128)
+    (network,) = extractor.backbone
+    assert len(network) == 2 + stages  # stem, its norm, and no unused tail
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 512), ("convnext_atto", 320)])
 def test_extractor_of_another_network_taps_the_last_stage_of_stride_32(backbone, channels):
     extractor = MultiScaleFeatureExtractor(backbone, weights=None)
-    assert extractor.channels == channels
+    assert extractor.channels == (channels,) * 3
     assert [tuple(f.shape) for f in extractor(torch.rand(1, 3, 128, 64))] == [
         (1, channels, 4, 2),
         (1, channels, 2, 1),
@@ -84,7 +87,7 @@ def are_close(features, expected):
     ],
 )
 def test_extractor_of_any_network_gives_what_timm_has_after_that_stage(backbone):
-    extractor = MultiScaleFeatureExtractor(backbone, weights=None, n_scales=1)
+    extractor = MultiScaleFeatureExtractor(backbone, weights=None, strides=(32,))
     model = create_backbone(backbone, None).eval()
     images = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
     stages = []
@@ -101,9 +104,9 @@ def test_extractor_of_any_network_gives_what_timm_has_after_that_stage(backbone)
 def test_extractor_of_mobilenetv5_goes_by_stride():
     extractor = MultiScaleFeatureExtractor("mobilenetv5_base", weights=None)
     assert [tuple(f.shape) for f in extractor(torch.rand(1, 3, 70, 64))] == [
-        (1, extractor.channels, 3, 2),
-        (1, extractor.channels, 2, 1),
-        (1, extractor.channels, 1, 1),
+        (1, extractor.channels[0], 3, 2),
+        (1, extractor.channels[0], 2, 1),
+        (1, extractor.channels[0], 1, 1),
     ]
 
 
@@ -111,10 +114,10 @@ def test_extractor_of_mobilenetv5_goes_by_stride():
 @pytest.mark.parametrize(
     ("backbone", "size", "words"),
     [
-        ("swin_tiny_patch4_window7_224", (64, 64), "64 x 64 pixels, at scale 0 64 x 64"),
-        ("inception_v3", (224, 200), "224 x 200 pixels, at scale 2 56 x 50"),
-        ("hrnet_w18_small", (70, 100), "70 x 100 pixels, at scale 0 70 x 100"),
-        ("coatnet_nano_rw_224", (70, 100), "70 x 100 pixels, at scale 0 70 x 100"),
+        ("swin_tiny_patch4_window7_224", (64, 64), "64 x 64 pixels, which for stride 32 become 64 x 64"),
+        ("inception_v3", (224, 200), "224 x 200 pixels, which for stride 128 become 56 x 50"),
+        ("hrnet_w18_small", (70, 100), "70 x 100 pixels, which for stride 32 become 70 x 100"),
+        ("coatnet_nano_rw_224", (70, 100), "70 x 100 pixels, which for stride 32 become 70 x 100"),
     ],
 )
 def test_extractor_with_a_size_that_its_backbone_cannot_take_raises(backbone, size, words):
@@ -164,7 +167,7 @@ def test_extractor_of_other_channel_counts_keeps_pretrained_weights(num_channels
     assert features[0].shape == (1, 192, 2, 2)
     assert extractor.mean.shape == (num_channels, 1, 1)
     pretrained = MultiScaleFeatureExtractor("tf_efficientnet_lite0")
-    block = "backbone.2.0.conv_dw.weight"
+    block = "backbone.0.2.0.conv_dw.weight"
     assert torch.equal(extractor.state_dict()[block], pretrained.state_dict()[block])
 
 
@@ -173,7 +176,7 @@ def test_extractor_seed_decides_random_weights_and_global_state_is_left_alone():
     before = torch.random.get_rng_state()
     extractors = [MultiScaleFeatureExtractor("test_efficientnet", weights=None, seed=s) for s in (1, 1, 2)]
     assert torch.equal(torch.random.get_rng_state(), before)
-    stems = [e.state_dict()["backbone.0.weight"] for e in extractors]
+    stems = [e.state_dict()["backbone.0.0.weight"] for e in extractors]
     assert torch.equal(stems[0], stems[1])
     assert not torch.equal(stems[0], stems[2])
 
@@ -193,9 +196,102 @@ def test_extractor_with_images_of_another_shape_raises(shape):
         extractor(torch.zeros(shape))
 
 
-def test_extractor_without_a_stage_of_stride_32_raises():
-    with pytest.raises(ValueError, match="backbone='vit_tiny_patch16_224' has no stage of stride 32"):
-        MultiScaleFeatureExtractor("vit_tiny_patch16_224", weights=None)
+@pytest.mark.parametrize(
+    ("backbone", "strides", "words"),
+    [
+        ("vit_tiny_patch16_224", (8, 16, 32), "stride 8; its strides are 16, 32, 64, ..."),
+        ("vit_small_patch14_dinov2", (16, 32), "stride 16; its strides are 14, 28, 56, ..."),
+        ("convnext_atto", (2, 4), "stride 2; its strides are 4, 8, 16, 32, 64, 128, ..."),
+        ("test_efficientnet", (1, 2), "stride 1; its strides are 2, 4, 8, 16, 32, 64, 128, ..."),
+    ],
+)
+def test_extractor_without_a_stage_of_a_stride_raises(backbone, strides, words):
+    message = f"strides={strides}: backbone='{backbone}' has no feature maps of {words}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        MultiScaleFeatureExtractor(backbone, weights=None, strides=strides)
+
+
+@pytest.mark.parametrize("strides", [(), (8, 32), (32, 16), (8, 8), (8.0, 16), "8", 8, (0, 0), None])
+def test_extractor_with_strides_that_do_not_double_raises(strides):
+    with pytest.raises(ValueError, match="each twice the one before"):
+        MultiScaleFeatureExtractor("test_efficientnet", weights=None, strides=strides)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "strides", "channels", "n_passes"),
+    [
+        ("tf_efficientnet_lite0", (8, 16, 32), (40, 112, 192), 1),
+        ("tf_efficientnet_lite0", (4, 8, 16, 32, 64, 128), (24, 40, 112, 192, 192, 192), 3),
+        ("tf_efficientnet_b5.aa_in1k", (8, 16), (64, 176), 1),
+        ("test_efficientnet", (64,), (64,), 1),
+        ("resnet18", (4, 8, 16, 32, 64), (64, 128, 256, 512, 512), 2),
+        ("convnext_atto", (16, 32, 64), (160, 320, 320), 2),
+        ("test_vit", (16, 32, 64), (64, 64, 64), 3),
+    ],
+)
+def test_extractor_gives_maps_of_the_strides_in_few_passes(backbone, strides, channels, n_passes):
+    extractor = MultiScaleFeatureExtractor(backbone, weights=None, strides=strides)
+    assert extractor.channels == channels
+    images = torch.rand(2, 3, 256, 192, generator=torch.Generator().manual_seed(0))
+    assert len(extractor.pyramid(images)) == n_passes
+    maps = extractor(images)
+    expected = [(2, c, -(-256 // s), -(-192 // s)) for c, s in zip(channels, strides, strict=True)]
+    assert [tuple(m.shape) for m in maps] == expected
+    # Each scale alone gives the same numbers, from a network cut shorter.
+    for stride, m in zip(strides, maps, strict=True):
+        (alone,) = MultiScaleFeatureExtractor(backbone, weights=None, strides=(stride,))(images)
+        assert are_close(alone, m)
+
+
+def test_extractor_of_lite0_taps_the_stages_of_the_contract():
+    extractor = MultiScaleFeatureExtractor("tf_efficientnet_lite0", strides=(8, 16, 32))
+    model = create_backbone("tf_efficientnet_lite0").eval()
+    images = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    x = model.bn1(model.conv_stem((images - 0.5) / 0.5))
+    outputs = [x := block(x) for block in model.blocks]
+    for maps, stage in zip(extractor(images), (2, 4, 5), strict=True):
+        assert are_close(maps, outputs[stage])
+    assert [len(stages) for stages in extractor.backbone] == [2 + 3, 2, 1]
+
+
+def test_extractor_above_the_top_stride_halves_the_image():
+    images = torch.rand(1, 3, 128, 96, generator=torch.Generator().manual_seed(0))
+    extractor = MultiScaleFeatureExtractor("test_efficientnet", weights=None, strides=(16, 32, 64))
+    half = torch.nn.functional.interpolate(images, size=(64, 48), mode="bilinear", antialias=True)
+    at_half = MultiScaleFeatureExtractor("test_efficientnet", weights=None, strides=(32,))(half)
+    assert are_close(extractor(images)[2], at_half[0])
+
+
+def test_extractor_of_a_vision_transformer_gives_timms_normalised_patches(tmp_path):
+    source = timm.create_model("test_vit")
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    extractor = MultiScaleFeatureExtractor("test_vit", weights=tmp_path / "weights.pth", strides=(16, 32))
+    size = source.pretrained_cfg["input_size"][1:]
+    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tokens = source.eval().forward_features((images - extractor.mean) / extractor.std)
+    patches = tokens[:, source.num_prefix_tokens :].transpose(1, 2).unflatten(2, [n // 16 for n in size])
+    maps = extractor(images)
+    assert are_close(maps[0], patches)
+    assert maps[1].shape[-2:] == tuple(-(-n // 32) for n in size)
+    assert [tuple(m.shape[-2:]) for m in extractor(torch.rand(1, 3, 250, 90))] == [(16, 6), (8, 3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "strides"),
+    [
+        ("vit_small_patch14_dinov2", (14, 28, 56)),
+        ("vit_small_patch14_reg4_dinov2", (14, 28)),
+        ("vit_small_patch16_dinov3", (16, 32, 64)),
+        ("deit_tiny_patch16_224", (16, 32)),
+    ],
+)
+def test_extractor_of_a_vision_transformer_takes_any_size(backbone, strides):
+    extractor = MultiScaleFeatureExtractor(backbone, weights=None, strides=strides)
+    maps = extractor(torch.rand(1, 3, 256, 150))
+    assert [tuple(m.shape[-2:]) for m in maps] == [(-(-256 // s), -(-150 // s)) for s in strides]
+    assert all(m.isfinite().all() for m in maps)
 
 
 def test_extractor_of_an_unknown_backbone_raises():

@@ -13,12 +13,24 @@ SIZES = {
     "1/1/1": [(1, 1), (1, 1), (1, 1)],
     "not square": [(8, 3), (4, 2), (2, 1)],
     "rounded down": [(9, 9), (4, 4), (2, 2)],
+    "one scale": [(5, 4)],
+    "two scales": [(5, 4), (3, 2)],
+    "five scales": [(20, 13), (10, 7), (5, 4), (3, 2), (2, 1)],
 }
+UNEQUAL = [5, 8, 7, 2, 12]
+"""Channels of as many scales as there are."""
+
+
+def of_scales(channels, sizes):
+    return channels[: len(sizes)] if isinstance(channels, list) else [channels] * len(sizes)
 
 
 def make_features(channels, sizes, batch_size=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch_size, channels, *size, generator=generator).double() for size in sizes]
+    return [
+        torch.randn(batch_size, c, *size, generator=generator).double()
+        for c, size in zip(of_scales(channels, sizes), sizes, strict=True)
+    ]
 
 
 def make_flow(channels, *, whiten=False, seed=1, **params):
@@ -31,9 +43,10 @@ def make_flow(channels, *, whiten=False, seed=1, **params):
             for subnet in (block.subnet1, block.subnet2):
                 subnet.gamma.uniform_(0.5, 2, generator=generator)
     if whiten:
-        mixing = torch.randn(channels, channels, generator=generator).double()
-        data = make_features(channels, SIZES["10/5/3"], batch_size=4, seed=seed)
-        flow.initialize_whitening([[torch.einsum("ij,bjhw->bihw", mixing, x) + 3 for x in data]])
+        mixing = [torch.randn(c, c, generator=generator).double() for c in flow.channels]
+        data = make_features(list(flow.channels), [(4, 4)] * flow.n_scales, batch_size=9, seed=seed)
+        mixed = [torch.einsum("ij,bjhw->bihw", m, x) + 3 for m, x in zip(mixing, data, strict=True)]
+        flow.initialize_whitening([mixed])
     return flow
 
 
@@ -50,17 +63,21 @@ def relative_error(actual, expected):
         ([(1, 1), (1, 1), (1, 1)], 4, False, False),
         ([(5, 2), (3, 1), (2, 1)], 5, False, False),
         ([(5, 2), (3, 1), (2, 1)], 4, True, True),
+        ([(5, 2), (3, 1), (2, 1)], UNEQUAL, True, False),
+        ([(5, 2), (3, 1), (2, 1), (1, 1), (1, 1)], UNEQUAL, False, True),
+        ([(5, 2)], UNEQUAL, True, True),
     ],
 )
 def test_flow_log_det_is_that_of_autograds_jacobian(sizes, channels, whiten, shared_permutations):
+    channels = of_scales(channels, sizes)
     flow = make_flow(channels, whiten=whiten, shared_permutations=shared_permutations)
     features = make_features(channels, sizes)
-    n_dims = [channels * h * w for h, w in sizes]
+    n_dims = [c * h * w for c, (h, w) in zip(channels, sizes, strict=True)]
     _, log_det = flow(features)
 
     def forward(flat):
-        parts = zip(flat.split(n_dims), sizes, strict=True)
-        z, _ = flow([part.reshape(1, channels, *size) for part, size in parts])
+        parts = zip(flat.split(n_dims), channels, sizes, strict=True)
+        z, _ = flow([part.reshape(1, c, *size) for part, c, size in parts])
         return torch.cat([m.flatten() for m in z])
 
     for sample in range(2):
@@ -70,9 +87,13 @@ def test_flow_log_det_is_that_of_autograds_jacobian(sizes, channels, whiten, sha
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize(("channels", "whiten"), [(6, True), (7, True), (7, False)])
+@pytest.mark.parametrize(
+    ("channels", "whiten"), [(6, True), (7, True), (7, False), (UNEQUAL, True), (UNEQUAL, False)]
+)
 def test_flow_inverse_of_forward_is_identity(sizes, channels, whiten):
-    flow = make_flow(channels, whiten=whiten)
+    channels = of_scales(channels, sizes)
+    hidden = [6, 3, 4, 5, 7][: len(sizes)]
+    flow = make_flow(channels, whiten=whiten, cross_conv_hidden_channels=hidden)
     features = make_features(channels, sizes, batch_size=3)
     z, log_det = flow(features)
     assert [m.shape for m in z] == [x.shape for x in features]
@@ -101,9 +122,11 @@ def loss_and_gradients(flow, features):
 
 
 @pytest.mark.parametrize("whiten", [False, True])
-def test_loss_of_a_duplicated_batch_is_the_same_and_so_is_its_gradient(whiten):
-    flow = make_flow(6, whiten=whiten)
-    features = make_features(6, SIZES["10/5/3"])
+@pytest.mark.parametrize("scales", ["10/5/3", "five scales"])
+def test_loss_of_a_duplicated_batch_is_the_same_and_so_is_its_gradient(scales, whiten):
+    channels = of_scales(UNEQUAL, SIZES[scales])
+    flow = make_flow(channels, whiten=whiten)
+    features = make_features(channels, SIZES[scales])
     loss, gradients = loss_and_gradients(flow, features)
     doubled_loss, doubled_gradients = loss_and_gradients(flow, [torch.cat([x, x]) for x in features])
     torch.testing.assert_close(doubled_loss, loss, rtol=1e-12, atol=0)
@@ -111,9 +134,11 @@ def test_loss_of_a_duplicated_batch_is_the_same_and_so_is_its_gradient(whiten):
         torch.testing.assert_close(doubled, gradient, rtol=1e-9, atol=1e-15)
 
 
-def test_loss_has_a_gradient_for_every_parameter():
-    flow = make_flow(6)
-    _, gradients = loss_and_gradients(flow, make_features(6, SIZES["10/5/3"]))
+@pytest.mark.parametrize("scales", ["10/5/3", "five scales"])
+def test_loss_has_a_gradient_for_every_parameter(scales):
+    channels = of_scales(UNEQUAL, SIZES[scales])
+    flow = make_flow(channels)
+    _, gradients = loss_and_gradients(flow, make_features(channels, SIZES[scales]))
     for (name, _), gradient in zip(flow.named_parameters(), gradients, strict=True):
         assert gradient.abs().max() > 0, name
 
@@ -186,13 +211,19 @@ def test_from_anomalib_unknown_weight_raises(name):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_flow_permutations_are_those_of_numpys_generator_of_the_block(shared):
-    flow = CrossScaleFlow(9, cross_conv_hidden_channels=1, n_coupling_blocks=3, shared_permutations=shared)
+    channels = [9, 9, 5]
+    flow = CrossScaleFlow(
+        channels, cross_conv_hidden_channels=1, n_coupling_blocks=3, shared_permutations=shared
+    )
     for k in range(3):
         rng = np.random.default_rng(k)
-        expected = [rng.permutation(9) for _ in range(3)]
+        expected = [rng.permutation(c) for c in channels]
+        if shared:
+            expected = [np.random.default_rng(k).permutation(c) for c in channels]
+            np.testing.assert_array_equal(expected[0], expected[1])
         for i in range(3):
-            np.testing.assert_array_equal(flow.permutations[k, i], expected[0 if shared else i])
-    assert "permutations" in flow.state_dict()
+            np.testing.assert_array_equal(flow.permutations[i][k], expected[i])
+    assert {"permutations_0", "permutations_1", "permutations_2"} <= flow.state_dict().keys()
 
 
 def test_flow_of_the_paper_has_275_million_parameters(monkeypatch):
@@ -206,6 +237,10 @@ def test_flow_of_the_paper_has_275_million_parameters(monkeypatch):
     ("params", "message"),
     [
         ({"channels": 1}, "channels must be at least 2, got 1"),
+        ({"channels": [4, 1]}, r"channels must be at least 2, got \[4, 1\]"),
+        ({"channels": []}, r"channels must be at least 2, got \[\]"),
+        ({"n_scales": 0}, "channels must be"),
+        ({"cross_conv_hidden_channels": [2, 2]}, r"one for each of 3 scales, got \[2, 2\]"),
         ({"n_coupling_blocks": 0}, "n_coupling_blocks must be at least 1, got 0"),
         ({"cross_conv_hidden_channels": 0}, "cross_conv_hidden_channels must be at least 1, got 0"),
         ({"clamp": 0.0}, r"clamp must be positive, got 0\.0"),
@@ -235,7 +270,7 @@ def test_flow_bad_features_raise(shapes, message):
 
 
 def test_whitening_of_its_data_has_mean_0_and_identity_covariance():
-    whitening = ScaleWhitening(5).double()
+    whitening = ScaleWhitening([5] * 3).double()
     mixing = torch.randn(5, 5, generator=torch.Generator().manual_seed(0)).double()
     data = [
         1000 + torch.einsum("ij,bjhw->bihw", mixing, x)
@@ -253,7 +288,7 @@ def test_whitening_of_its_data_has_mean_0_and_identity_covariance():
 
 @pytest.mark.parametrize("value", [0.0, 3.5])
 def test_whitening_of_constant_features_stays_finite(value):
-    whitening = ScaleWhitening(4)
+    whitening = ScaleWhitening([4] * 3)
     whitening.initialize([[torch.full((3, 4, 2, 2), value)] * 3])
     whitened, log_det = whitening([torch.full((1, 4, 2, 2), value)] * 3)
     assert all((x == 0).all() for x in whitened)
@@ -261,7 +296,7 @@ def test_whitening_of_constant_features_stays_finite(value):
 
 
 def test_whitening_of_fewer_positions_than_channels_stays_invertible():
-    whitening = ScaleWhitening(8).double()
+    whitening = ScaleWhitening([8] * 3).double()
     features = make_features(8, SIZES["1/1/1"], batch_size=3)
     whitening.initialize([features])
     restored, _ = whitening.inverse(whitening(features)[0])
@@ -271,9 +306,9 @@ def test_whitening_of_fewer_positions_than_channels_stays_invertible():
 
 def test_whitening_of_bad_data_raises():
     with pytest.raises(ValueError, match="at least one batch"):
-        ScaleWhitening(4).initialize([])
+        ScaleWhitening([4] * 3).initialize([])
     with pytest.raises(ValueError, match="scale 0 hold NaN or infinity"):
-        ScaleWhitening(4).initialize([[torch.full((1, 4, 2, 2), float("nan"))] * 3])
+        ScaleWhitening([4] * 3).initialize([[torch.full((1, 4, 2, 2), float("nan"))] * 3])
     with pytest.raises(ValueError, match="whiten=True"):
         CrossScaleFlow(4, cross_conv_hidden_channels=2).initialize_whitening([])
 
