@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skcsflow._compute import Runner, one_core
 from skcsflow._features import FeatureCache, FeatureExtraction, FeatureMaps, ImageSource, PendingImage
-from skcsflow.nn import AnomalyMapGenerator
+from skcsflow.nn import AnomalyMapGenerator, ScoreMode
 
 __all__ = ["ImageScores", "fuse_map", "score_features", "score_images"]
 
@@ -22,7 +22,7 @@ class ImageScores(NamedTuple):
     Attributes
     ----------
     anomaly_score : float
-        Higher is more anomalous, see :func:`~skcsflow.nn.anomaly_score`.
+        Higher is more anomalous, see :class:`~skcsflow.nn.ScoreMode`.
     log_likelihood : float
         Log-likelihood of the image's features, per dimension.
     scale_maps : list of Tensors of shape (H_s, W_s)
@@ -78,11 +78,13 @@ def score_images(
                     f"Input X contains values too large: the score or map of X[{i}] would not be finite. Floats should "
                     "lie between 0 and 1."
                 )
-            yield ImageScores(score.item(), log_likelihood.item(), scale_maps, size)
+            yield ImageScores(
+                _anomaly_score(runner, score, scale_maps), log_likelihood.item(), scale_maps, size
+            )
 
 
 def score_features(
-    runner: Runner, features: Sequence[FeatureMaps], *, n_threads: int
+    runner: Runner, features: Sequence[FeatureMaps], rows: NDArray[np.int64], *, n_threads: int
 ) -> Generator[tuple[float, list[Tensor]], None, None]:
     """Score images whose feature maps are at hand: the same bits as :func:`score_images` gives.
 
@@ -92,6 +94,8 @@ def score_features(
         Runs the model.
     features : sequence of Tensors or MappedMaps of shape (n, channels, H_s, W_s)
         Feature maps as :func:`~skcsflow._features.gather_features` gives them.
+    rows : ndarray of int
+        Which of them.
     n_threads : int
         Number of threads, see :meth:`Runner.map`.
 
@@ -100,10 +104,20 @@ def score_features(
     anomaly_score, scale_maps
         As in :class:`ImageScores`; not finite where the flow has diverged.
     """
-    results = runner.map(lambda i: [f[i] for f in features], runner.scores, len(features[0]), n_threads)
+    results = runner.map(lambda i: [f[int(rows[i])] for f in features], runner.scores, len(rows), n_threads)
     with closing(results):
         for score, _, *scale_maps, _ in results:
-            yield score.item(), scale_maps
+            yield _anomaly_score(runner, score, scale_maps), scale_maps
+
+
+def _anomaly_score(runner: Runner, mean: Tensor, scale_maps: Sequence[Tensor]) -> float:
+    """The model's anomaly score of an image, of the paper's score and the maps of all scales."""
+    if runner.model.score_mode is ScoreMode.MEAN:
+        return mean.item()
+    statistics = runner.map_generator.statistics
+    assert statistics is not None
+    with torch.inference_mode():
+        return statistics.score([m[None, None] for m in scale_maps]).item()
 
 
 def fuse_map(

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
@@ -22,12 +24,15 @@ from skcsflow._compute import (
 from skcsflow._features import FeatureMaps, in_batches
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
 
-__all__ = ["LR_SCHEDULES", "FlowTrainer", "initialize_whitening"]
+__all__ = ["LR_SCHEDULES", "FlowTrainer", "initialize_whitening", "resolve_n_epochs"]
 
 LR_SCHEDULES = ("one_cycle", "constant")
 
 PART_SIZE = 8
 """Images of a batch that one core computes the gradient of. Fewer would read the weights too often."""
+
+AUTO_STEPS = 300
+"""Steps after which a flow has learnt what it can, however many images there are."""
 
 _N_PROBED = 64
 """Images whose loss is compared before and after training: enough that no single one decides."""
@@ -36,12 +41,21 @@ Result = tuple[Tensor, ...]
 Map = Callable[[Callable[[slice], Result], Iterable[slice]], Iterator[Result]]
 
 
-def initialize_whitening(flow: CrossScaleFlow, features: Sequence[FeatureMaps]) -> None:
-    """Set a flow's whitening layer by the feature maps of the training images."""
+def resolve_n_epochs(n_epochs: int | str, n_images: int, batch_size: int) -> int:
+    """Number of epochs that the parameter `n_epochs` means for so many training images."""
+    if n_epochs == "auto":
+        return -(-AUTO_STEPS // -(-n_images // batch_size))
+    return int(n_epochs)
+
+
+def initialize_whitening(
+    flow: CrossScaleFlow, features: Sequence[FeatureMaps], rows: NDArray[np.int64]
+) -> None:
+    """Set a flow's whitening layer by the feature maps of training images, which are in these rows."""
     if features[0].device.type == "cuda":
-        flow.initialize_whitening(in_batches(features))
+        flow.initialize_whitening(in_batches(features, rows))
     else:  # on one core: two would wait for each other longer than they compute
-        on_new_thread(lambda: flow.initialize_whitening(in_batches(features)))
+        on_new_thread(lambda: flow.initialize_whitening(in_batches(features, rows)))
 
 
 @dataclass
@@ -99,7 +113,7 @@ class FlowTrainer:
         default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
     )
 
-    def train(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps]) -> CrossScaleFlow:
+    def train(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps], rows: NDArray[np.int64]) -> float:
         """Train the coupling blocks of a flow in place.
 
         Parameters
@@ -107,12 +121,14 @@ class FlowTrainer:
         flow : CrossScaleFlow
             The flow, on the device to train on.
         features : sequence of Tensors or MappedMaps of shape (n, channels, H_i, W_i)
-            Feature maps of the training images.
+            Feature maps of images.
+        rows : ndarray of int
+            Which of them are trained on.
 
         Returns
         -------
-        CrossScaleFlow
-            The same flow.
+        float
+            How far the loss has fallen, in nats per dimension.
 
         Raises
         ------
@@ -122,7 +138,7 @@ class FlowTrainer:
         """
         device = features[0].device
         optimizer = self._optimizer(flow)
-        schedule = self._schedule(optimizer, self.n_epochs * -(-len(features[0]) // self.batch_size))
+        schedule = self._schedule(optimizer, self.n_epochs * -(-len(rows) // self.batch_size))
         # The order is drawn on the CPU, so that it is the same on every device.
         order_generator = torch.Generator().manual_seed(self.seed)
         noise_generator = torch.Generator(device).manual_seed(self.seed)
@@ -130,22 +146,22 @@ class FlowTrainer:
         # Not disable=True, which starts a thread all the same.
         bar = tqdm(total=self.n_epochs, unit="epoch") if self.verbose else None
         with self._part_computing(device) as map_parts, bar or nullcontext():
-            before = self._probe(flow, features, map_parts)
+            before = self._probe(flow, features, rows, map_parts)
             for _ in range(self.n_epochs):
-                order = torch.randperm(len(features[0]), generator=order_generator)
+                order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=order_generator)]
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
                     order = order.to(device)
                 self._train_epoch(flow, features, order, optimizer, schedule, noise_generator, map_parts)
                 if bar is not None:
                     bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                     bar.update()
-            after = self._probe(flow, features, map_parts)
+            after = self._probe(flow, features, rows, map_parts)
         flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
         # It may have blown up to finite numbers: one nat per dimension is much. The history can't tell, as its
         # first loss may have blown up already, and its last was taken before the last step.
         if not after <= before + 1:
             self._raise_diverged(after, self.history["grad_norm"][-1], self.n_epochs)
-        return flow
+        return before - after
 
     @contextmanager
     def _part_computing(self, device: torch.device) -> Iterator[Map]:
@@ -251,10 +267,16 @@ class FlowTrainer:
         return loss, norm
 
     @torch.no_grad()
-    def _probe(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps], map_parts: Map) -> float:
-        """Mean loss of a few images, evenly spread."""
-        every = -(-len(features[0]) // _N_PROBED)
-        probed = [f[torch.arange(0, len(features[0]), every)] for f in features]
+    def _probe(
+        self,
+        flow: CrossScaleFlow,
+        features: Sequence[FeatureMaps],
+        rows: NDArray[np.int64],
+        map_parts: Map,
+    ) -> float:
+        """Mean loss of a few training images, evenly spread."""
+        chosen = torch.from_numpy(rows[:: -(-len(rows) // _N_PROBED)])
+        probed = [f[chosen] for f in features]
 
         def loss(part: slice) -> Result:
             images = [m[part] for m in probed]

@@ -5,7 +5,12 @@ import pytest
 from sklearn.metrics import f1_score, roc_curve
 
 from skcsflow import calibration
-from skcsflow.calibration import conformal_p_values, conformal_threshold, optimal_threshold
+from skcsflow.calibration import (
+    conformal_p_values,
+    conformal_threshold,
+    optimal_threshold,
+    prediction_limit,
+)
 
 RATES = (0.05, 0.1, 0.29, 0.5, 0.9)
 
@@ -47,6 +52,27 @@ def test_conformal_threshold_keeps_the_rate_in_simulation(ties):
     assert np.mean(called) <= 0.2 + three_errors
     if not ties:
         assert np.mean(called) >= 0.2 - 1 / 31 - three_errors
+
+
+@pytest.mark.parametrize("n", [2, 4, 19, 100])
+@pytest.mark.parametrize("fpr", [0.05, 0.2])
+def test_prediction_limit_has_the_wanted_rate_for_normal_scores_however_few(n, fpr):
+    scores = 7 + 3 * np.random.RandomState(n).normal(size=(4000, n + 1))
+    called = [row[-1] < prediction_limit(row[:-1], fpr) for row in scores]
+    assert abs(np.mean(called) - fpr) < 4 * np.sqrt(fpr * (1 - fpr) / len(called))
+
+
+def test_prediction_limit_of_one_score_is_that_score():
+    assert prediction_limit([-2.5], 0.05) == -2.5
+
+
+def test_prediction_limit_of_what_it_cannot_use_raises():
+    with pytest.raises(ValueError, match="fpr must be"):
+        prediction_limit([1.0, 2.0], 0.0)
+    with pytest.raises(ValueError, match="scores"):
+        prediction_limit([1.0, np.nan], 0.05)
+    with pytest.raises(ValueError, match="scores"):
+        prediction_limit([], 0.05)
 
 
 def test_conformal_threshold_takes_rates_of_low_precision():
@@ -174,4 +200,9 @@ def test_errors_name_what_is_wrong(call, message):
 
 
 def test_public_names():
-    assert calibration.__all__ == ["conformal_p_values", "conformal_threshold", "optimal_threshold"]
+    assert calibration.__all__ == [
+        "conformal_p_values",
+        "conformal_threshold",
+        "optimal_threshold",
+        "prediction_limit",
+    ]

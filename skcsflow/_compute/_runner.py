@@ -1,9 +1,10 @@
 """One object that runs a fitted model: images to feature maps, feature maps to scores."""
 
+import copy
 import threading
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,14 @@ from skcsflow._compute._openvino import CompiledNetwork
 from skcsflow._compute._recorded import RecordedFunction
 from skcsflow._compute._threads import CoreThreads, map_on_cores
 from skcsflow._images import standardize
-from skcsflow.nn import CrossScaleFlow, CSFlowModel, MultiScaleFeatureExtractor, anomaly_score, log_likelihood
+from skcsflow.nn import (
+    AnomalyMapGenerator,
+    CrossScaleFlow,
+    CSFlowModel,
+    MultiScaleFeatureExtractor,
+    anomaly_score,
+    log_likelihood,
+)
 
 __all__ = ["Runner"]
 
@@ -21,8 +29,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 Function = Callable[[list[Tensor]], list[Tensor]]
 """Takes and returns tensors of shape (batch size, ...)."""
-Prepared = CompiledNetwork | RecordedFunction
-"""What was made once of a network, for one shape of its inputs."""
 
 GPU_BATCH_PIXELS = 2**21
 """Pixels of the images that go through a GPU together: 32 images of 256 x 256, and about 1 GB of maps."""
@@ -78,7 +84,7 @@ class Runner:
         self.engine = engine
         self._preparing = threading.RLock()  # a trial may compile
         self._fingerprint: str | None = None
-        self._prepared: dict[Hashable, tuple[list[int], Prepared]] = {}
+        self._prepared: dict[Hashable, tuple[list[int], Any]] = {}
         self._group_outcomes: dict[Hashable, bool] = {}
 
     def matches(self, model: CSFlowModel, device: torch.device, precision: str, engine: str) -> bool:
@@ -95,6 +101,15 @@ class Runner:
         if self._fingerprint is None:
             self._fingerprint = self.model.feature_extractor.fingerprint()
         return self._fingerprint
+
+    @property
+    def map_generator(self) -> AnomalyMapGenerator:
+        """The model's, on the CPU, where the maps of :meth:`scores` are."""
+
+        def copy_to_cpu() -> AnomalyMapGenerator:
+            return copy.deepcopy(self.model.anomaly_map_generator).cpu()
+
+        return self._prepare("maps", self.model.anomaly_map_generator, copy_to_cpu)
 
     @property
     def kernels(self) -> tuple[str, ...]:
@@ -174,7 +189,7 @@ class Runner:
         Returns
         -------
         list of lists of Tensors
-            Of each image the anomaly score and the log-likelihood per dimension, float64 of
+            Of each image the paper's anomaly score and the log-likelihood per dimension, float64 of
             shape (), the map of each scale (H_s, W_s), and whether all of these are finite, a
             Tensor of shape (). All on the CPU.
         """
@@ -224,7 +239,7 @@ class Runner:
             with cuda_kernels(self.device, self.precision):
                 return function(inputs)
 
-        key = function.__name__, self.model.score_mode, tuple((t.shape[1:], t.dtype) for t in batch)
+        key = function.__name__, tuple((t.shape[1:], t.dtype) for t in batch)
         recorded = self._prepare(key, network, lambda: RecordedFunction(run, batch, self._batch_size))
         results = recorded(batch)
         return results if to is None else [t.to(to) for t in results]
@@ -261,7 +276,7 @@ class Runner:
             features = [f.clone(memory_format=torch.channels_last) for f in features]
             with autocast(self.device, self.precision):
                 z, log_det = flow(features)
-        scores = torch.stack([anomaly_score(z, self.model.score_mode), log_likelihood(z, log_det)], dim=1)
+        scores = torch.stack([anomaly_score(z), log_likelihood(z, log_det)], dim=1)
         # Maps side by side: one copy from a GPU, not one for each scale and image.
         positions = torch.cat([m.flatten(1) for m in self.model.scale_maps(z)], dim=1)
         finite = scores.isfinite().all(dim=1) & positions.isfinite().all(dim=1)
@@ -281,7 +296,7 @@ class Runner:
         key = type(network), tuple(t.shape for t in inputs)
         return self._prepare(key, network, compile_network)(inputs)
 
-    def _prepare(self, key: Hashable, network: nn.Module, prepare: Callable[[], Prepared]) -> Prepared:
+    def _prepare(self, key: Hashable, network: nn.Module, prepare: Callable[[], T]) -> T:
         """What was prepared of a network under this key, anew if its weights have changed since."""
         versions = _versions(network)
         with self._preparing:
@@ -289,7 +304,7 @@ class Runner:
             if prepared is None or made_for != versions:
                 prepared = prepare()
                 self._prepared[key] = versions, prepared
-        return prepared
+        return cast(T, prepared)
 
 
 class _Flat(nn.Module):

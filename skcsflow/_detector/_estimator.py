@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, ClassVar, Self
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -37,15 +39,25 @@ from skcsflow._detector._persistence import (
     unpack_model,
     warn_of_other_versions,
 )
-from skcsflow._detector._thresholds import ThresholdsMixin
+from skcsflow._detector._thresholds import AUTO_FPR, ThresholdsMixin
 from skcsflow._features import FeatureMaps, ImageFeatures, extract_features, gather_features, open_cache
 from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
 from skcsflow._labels import normal_rows
 from skcsflow._scoring import ImageScores, fuse_map, score_features, score_images
-from skcsflow._training import FlowTrainer, initialize_whitening
+from skcsflow._training import FlowTrainer, initialize_whitening, resolve_n_epochs
+from skcsflow.calibration import prediction_limit
 from skcsflow.nn import CSFlowModel
 
 __all__ = ["CSFlowDetector"]
+
+LEAST_IMAGES = 10
+"""Training images of which some are held out, at least. With fewer, all are both trained on and compared with."""
+
+HELD_OUT_SHARE = 0.2
+"""Share of the training images that are held out."""
+
+LEAST_GAIN = 0.02
+"""Fall of the loss, in nats per dimension, with less of which a flow has hardly learnt."""
 
 DOCUMENTATION = "https://skcsflow.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
 
@@ -89,13 +101,17 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     cross_conv_hidden_channels : int or sequence of int, default=64
         Hidden channels of the flow's subnets, of all scales or of each; the paper has 1024.
         Acts in `fit`.
+    kernel_size : int or sequence of int, default=3
+        Odd kernel size of the flow's convolutions, of all coupling blocks or of each; 3, 3, 3
+        and 5 in the paper. Acts in `fit`.
     clamp : float, default=3.0
         Bound of the flow's log-scales. Acts in `fit`.
     whiten : bool, default=True
         Whether the features are whitened before the flow; the paper's are not. Acts in
         `fit`.
-    n_epochs : int, default=8
-        Passes over the training images. Acts in `fit`.
+    n_epochs : int or "auto", default=8
+        Passes over the training images. ``"auto"``: as many as make 300 steps, after which
+        the flow has learnt what it can, however many images there are. Acts in `fit`.
     batch_size : int, default=16
         Images per training step. Acts in `fit` and `partial_fit`.
     learning_rate : float, default=2e-3
@@ -120,18 +136,22 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Seed of the flow's initial weights and of the order of images in training, and
         of the backbone where `weights` is None. An int gives the same results bit for
         bit in every fit on one device.
-    contamination : float, default=0.01
-        Share of the training images that `predict` calls anomalous, in (0, 0.5]. It
-        sets `offset_` and, with the highest values of the maps, `map_threshold_`. Fresh
-        images are called anomalous more often; see :meth:`calibrate`. Acts in `fit`,
-        `partial_fit` and `calibrate`.
-    score_mode : {"mean", "top"}, default="mean"
-        What a score is the mean over: the whole image at all scales, as in the paper, or
-        the fifth of the positions of all scales that is most anomalous. The latter had a
-        higher AUROC in the study of this package. Acts in `fit`.
-    map_mode : {"max", "all"}, default="max"
-        How the scales' anomaly maps become one: the largest scale alone, as in the paper,
-        or their product, as in anomalib. The former lies closer on defects. Acts in `fit`.
+    contamination : float or "auto", default=0.01
+        Sets `offset_` and, by the highest values of the maps, `map_threshold_`. ``"auto"``: about
+        5 % of fresh good images are called anomalous, and about as many have anomalous
+        pixels; by a fifth of the training images, which is held out of the training (see
+        :func:`~skcsflow.calibration.prediction_limit`). A number in (0, 0.5]: the share of the
+        training images that is called anomalous; of fresh images more are. See also
+        :meth:`calibrate`. Acts in `fit`, `partial_fit` and `calibrate`.
+    score_mode : {"fused", "mean"}, default="mean"
+        How an image's energies become a score: by the highest ones of each scale, compared with
+        those of good images (:class:`~skcsflow.nn.EnergyStatistics`), or by the mean over the
+        whole image at all scales, as in the paper. For the former, a fifth of the training
+        images is held out. Acts in `fit`.
+    map_mode : {"fused", "max", "all"}, default="max"
+        How the scales' anomaly maps become one: the sum of the two largest scales', compared with
+        those of good images; the largest scale alone, as in the paper; or the product of all,
+        as in anomalib. Acts in `fit`.
     memory : None, path or joblib.Memory, default=None
         Where features of images are kept between calls, fits, processes and sessions:
         nowhere, in a folder, or in a :class:`joblib.Memory`, as in scikit-learn's
@@ -219,9 +239,10 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         strides: Sequence[int] = (32, 64, 128),
         n_coupling_blocks: int = 4,
         cross_conv_hidden_channels: int | Sequence[int] = 64,
+        kernel_size: int | Sequence[int] = 3,
         clamp: float = 3.0,
         whiten: bool = True,
-        n_epochs: int = 8,
+        n_epochs: int | str = 8,
         batch_size: int = 16,
         learning_rate: float = 2e-3,
         lr_schedule: str = "one_cycle",
@@ -230,7 +251,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         feature_noise: float = 0.5,
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
-        contamination: float = 0.01,
+        contamination: float | str = 0.01,
         score_mode: str = "mean",
         map_mode: str = "max",
         memory: Any = None,
@@ -248,6 +269,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         self.strides = strides
         self.n_coupling_blocks = n_coupling_blocks
         self.cross_conv_hidden_channels = cross_conv_hidden_channels
+        self.kernel_size = kernel_size
         self.clamp = clamp
         self.whiten = whiten
         self.n_epochs = n_epochs
@@ -301,14 +323,17 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             Where the backbone's weights can't be had.
         """
         is_continued = self.warm_start and self.__sklearn_is_fitted__()
-        return self._fit(
+        gain = self._fit(
             X,
             y,
             reset=True,
             is_continued=is_continued,
-            n_epochs=int(self.n_epochs),
+            n_epochs=self.n_epochs,
             lr_schedule=self.lr_schedule,
         )
+        if not is_continued:
+            self._warn_unless_learnt(gain)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: ArrayLike | None = None) -> Self:
@@ -338,7 +363,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         """
         self._validate_params()  # which scikit-learn leaves out in later calls
         is_continued = self.__sklearn_is_fitted__()
-        return self._fit(
+        self._fit(
             X,
             y,
             reset=not is_continued,
@@ -346,8 +371,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             n_epochs=1,
             lr_schedule="constant",
         )
+        return self
 
-    def _fit(self, X: Any, y: ArrayLike | None, **options: Any) -> Self:
+    def _fit(self, X: Any, y: ArrayLike | None, **options: Any) -> float:
         """Fit, or leave the detector as it was: a failure must not leave a half-new one."""
         before = dict(vars(self))
         n_threads = resolve_n_threads(self.n_jobs)
@@ -359,11 +385,10 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
                 torch.autocast("cuda" if torch.cuda.is_available() else "cpu", enabled=False),
                 one_core(),
             ):
-                self._fit_steps(X, y, n_threads=n_threads, **options)
+                return self._fit_steps(X, y, n_threads=n_threads, **options)
         except BaseException:
             self.__dict__ = before
             raise
-        return self
 
     def _fit_steps(
         self,
@@ -372,10 +397,11 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         *,
         reset: bool,
         is_continued: bool,
-        n_epochs: int,
+        n_epochs: int | str,
         lr_schedule: str,
         n_threads: int,
-    ) -> None:
+    ) -> float:
+        """Fit; gives how far the loss has fallen."""
         size = check_input_size(self.input_size)
         check_image_shape(self.image_shape)
         device = resolve_device(self.device, self.engine)
@@ -395,8 +421,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             )
         )
         runner = Runner(model, device, precision, self.engine)
+        learnt, held_out = self._hold_out(len(rows), order_seed)
         trainer = FlowTrainer(
-            n_epochs=n_epochs,
+            n_epochs=resolve_n_epochs(n_epochs, len(learnt), int(self.batch_size)),
             batch_size=int(self.batch_size),
             learning_rate=float(self.learning_rate),
             lr_schedule=lr_schedule,
@@ -410,14 +437,31 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         )
         with self._training_features(runner, images, rows, n_threads) as (features, sizes):
             if self.whiten and not is_continued:
-                initialize_whitening(model.flow, features)
-            trainer.train(model.flow, features)
-            scores, peaks = self._score_training_images(runner, features, sizes, n_threads)
-        self._set_fitted(runner, trainer, is_continued)
-        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
-        self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - self.contamination)))
-        if hasattr(self, "calibration_scores_"):  # of the model before
-            del self.calibration_scores_
+                initialize_whitening(model.flow, features, learnt)
+            gain = trainer.train(model.flow, features, learnt)
+            if self._compares():
+                model.statistics.initialize(
+                    maps for _, maps in score_features(runner, features, held_out, n_threads=n_threads)
+                )
+            judged = held_out if self.contamination == "auto" else np.arange(len(rows))
+            scores, peaks = self._score_training_images(runner, features, judged, sizes, n_threads)
+        self._set_fitted(runner, trainer, is_continued, n_epochs)
+        self._set_thresholds(scores, peaks)
+        return gain
+
+    def _hold_out(self, n_images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows to train on, and rows to compare energies with and to set thresholds by."""
+        rows = np.arange(n_images)
+        is_used = self.contamination == "auto" or self._compares()
+        if not is_used or n_images < LEAST_IMAGES:
+            return rows, rows
+        order = np.random.default_rng(seed).permutation(n_images)
+        n_held_out = int(HELD_OUT_SHARE * n_images)
+        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+    def _compares(self) -> bool:
+        """Whether scores or maps compare energies with those of held-out images."""
+        return "fused" in (self.score_mode, self.map_mode)
 
     def _draw_seeds(self) -> list[int]:
         """Seeds of the model's weights, and of the order of the training images."""
@@ -452,15 +496,16 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         self,
         runner: Runner,
         features: Sequence[FeatureMaps],
+        rows: NDArray[np.int64],
         sizes: Sequence[tuple[int, int]],
         n_threads: int,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Scores of the training images, and the highest value of each one's map at its own size."""
-        generator = runner.model.anomaly_map_generator
-        scores, peaks = np.empty((2, len(sizes)))  # a map at a time: those of all would fill the memory
-        with closing(score_features(runner, features, n_threads=n_threads)) as scored:
+        """Scores of images of these rows, and the highest value of each one's map at its own size."""
+        generator = runner.map_generator
+        scores, peaks = np.empty((2, len(rows)))  # a map at a time: those of all would fill the memory
+        with closing(score_features(runner, features, rows, n_threads=n_threads)) as scored:
             for i, (anomaly_score, scale_maps) in enumerate(scored):
-                scores[i], peaks[i] = -anomaly_score, fuse_map(generator, scale_maps, sizes[i]).max()
+                scores[i], peaks[i] = -anomaly_score, fuse_map(generator, scale_maps, sizes[rows[i]]).max()
         n_bad = np.sum(~(np.isfinite(scores) & np.isfinite(peaks)))
         if n_bad:
             raise ValueError(
@@ -469,7 +514,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             )
         return scores, peaks
 
-    def _set_fitted(self, runner: Runner, trainer: FlowTrainer, is_continued: bool) -> None:
+    def _set_fitted(
+        self, runner: Runner, trainer: FlowTrainer, is_continued: bool, n_epochs: int | str
+    ) -> None:
         self._runner = runner
         self.model_ = runner.model
         self.device_ = runner.device
@@ -482,9 +529,31 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         if not is_continued:
             self._trained_by = {
                 **self._training_params(),
-                "n_epochs": trainer.n_epochs,
+                "n_epochs": n_epochs,
                 "lr_schedule": trainer.lr_schedule,
             }
+
+    def _set_thresholds(self, scores: NDArray[np.float64], peaks: NDArray[np.float64]) -> None:
+        if self.contamination == "auto":
+            self.offset_ = prediction_limit(scores, AUTO_FPR)
+            self.map_threshold_ = -prediction_limit(-peaks, AUTO_FPR)
+        else:
+            share = float(self.contamination)
+            self.offset_ = float(np.percentile(scores, 100 * share))
+            self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - share)))
+        if hasattr(self, "calibration_scores_"):  # of the model before
+            del self.calibration_scores_
+
+    def _warn_unless_learnt(self, gain: float) -> None:
+        if gain < LEAST_GAIN:
+            n_epochs = len(self.history_["loss"])
+            warnings.warn(
+                f"The flow has hardly learnt: its loss fell by {gain:.2g} nats per dimension in {n_epochs} epochs. "
+                "Its scores say little more than means and covariances of features. Train longer, by n_epochs='auto' "
+                "or a larger number, or with another learning_rate.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """Score how normal images are.
@@ -619,6 +688,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             if isinstance(hidden, int | np.integer)
             else tuple(int(n) for n in hidden),
             "n_coupling_blocks": int(self.n_coupling_blocks),
+            "kernel_sizes": self._kernel_sizes(),
             "clamp": float(self.clamp),
             "num_channels": int(self.num_channels),
             "backbone": self.backbone,
@@ -628,6 +698,18 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             "map_mode": str(self.map_mode),
             "score_mode": str(self.score_mode),
         }
+
+    def _kernel_sizes(self) -> tuple[int, ...]:
+        n_blocks = int(self.n_coupling_blocks)
+        if isinstance(self.kernel_size, int | np.integer):
+            return (int(self.kernel_size),) * n_blocks
+        sizes = tuple(self.kernel_size)
+        if len(sizes) != n_blocks:
+            raise ValueError(
+                f"kernel_size must be one number, or one for each of {n_blocks} coupling blocks, "
+                f"got {self.kernel_size!r}."
+            )
+        return sizes
 
     def _training_params(self) -> dict[str, Any]:
         """Parameters that the flow depends on, beside those of the model."""

@@ -14,7 +14,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skcsflow._checks import check_size
-from skcsflow._compute import map_on_cores, resolve_n_threads
+from skcsflow._compute import Runner, map_on_cores, resolve_n_threads
 from skcsflow._images import is_row_matrix
 from skcsflow._regions import Region, find_regions
 from skcsflow._scoring import ImageScores, fuse_map
@@ -32,6 +32,7 @@ class MapsMixin(TransformerMixin):
     image_shape: tuple[int, ...] | None
     image_shape_: tuple[int, ...] | None
     _score_images: Callable[[Any], Generator[ImageScores, None, None]]
+    _current_runner: Callable[[], Runner]
 
     def transform(self, X: Any) -> NDArray[Any]:
         """Compute anomaly maps.
@@ -203,7 +204,7 @@ class MapsMixin(TransformerMixin):
                 yield self._map_of(scored, scored.size)
 
     def _map_of(self, scored: ImageScores, size: tuple[int, int]) -> NDArray[np.float32]:
-        return fuse_map(self.model_.anomaly_map_generator, scored.scale_maps, size)
+        return fuse_map(self._current_runner().map_generator, scored.scale_maps, size)
 
     def _write_maps(
         self, path: Path, images: Iterator[ImageScores], n_images: int, size: tuple[int, int] | None

@@ -26,6 +26,7 @@ PAPER_PARAMS: dict[str, Any] = {
     "strides": (32, 64, 128),
     "n_coupling_blocks": 4,
     "cross_conv_hidden_channels": 1024,
+    "kernel_size": (3, 3, 3, 5),
     "clamp": 3.0,
     "whiten": False,
     "n_epochs": 240,
@@ -53,10 +54,11 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     # flow
     "n_coupling_blocks": [Interval(Integral, 1, None, closed="left")],
     "cross_conv_hidden_channels": [Interval(Integral, 1, None, closed="left"), "array-like"],
+    "kernel_size": [Interval(Integral, 1, None, closed="left"), "array-like"],
     "clamp": [Interval(Real, 0, None, closed="neither")],
     "whiten": ["boolean"],
     # training
-    "n_epochs": [Interval(Integral, 1, None, closed="left")],
+    "n_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
     "lr_schedule": [StrOptions(set(LR_SCHEDULES))],
@@ -66,7 +68,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "warm_start": ["boolean"],
     "random_state": ["random_state"],
     # decision
-    "contamination": [Interval(Real, 0, 0.5, closed="right")],
+    "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
     "score_mode": [StrOptions({str(mode) for mode in ScoreMode})],
     # maps
     "map_mode": [StrOptions({str(mode) for mode in AnomalyMapMode})],

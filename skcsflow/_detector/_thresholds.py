@@ -19,13 +19,16 @@ from skcsflow._labels import is_defect
 from skcsflow._scoring import fuse_map
 from skcsflow.calibration import conformal_p_values, conformal_threshold, optimal_threshold
 
+AUTO_FPR = 0.05
+"""False-positive rate that ``contamination="auto"`` aims at."""
+
 __all__ = ["ThresholdsMixin"]
 
 
 class ThresholdsMixin:
     """The methods of :class:`~skcsflow.CSFlowDetector` that set thresholds, or need them set so."""
 
-    contamination: float
+    contamination: float | str
     input_size: int | tuple[int, int]
     memory: Any
     weights: Any
@@ -70,7 +73,8 @@ class ThresholdsMixin:
             Nothing but ones is read as +1. None: all are normal.
         fpr : float, default=None
             The wanted false-positive rate, above 0 and below 1. Needs ``1 / fpr - 1``
-            normal images. Where nothing else is given, it is `contamination`.
+            normal images. Where nothing else is given, it is `contamination`, and 0.05 where that
+            is "auto".
         criterion : {"f1", "youden"}, default=None
             Instead of `fpr`: makes the F1 score or Youden's index as large as possible.
         recall : float, default=None
@@ -125,8 +129,8 @@ class ThresholdsMixin:
 
         def threshold(values: NDArray[np.float64]) -> float:
             if criterion is None and recall is None:
-                rate = self.contamination if fpr is None else fpr
-                return conformal_threshold(values[~defective], rate)
+                usual = AUTO_FPR if self.contamination == "auto" else float(self.contamination)
+                return conformal_threshold(values[~defective], usual if fpr is None else fpr)
             return optimal_threshold(defective, values, criterion=criterion, recall=recall)
 
         if len(X):
@@ -236,7 +240,7 @@ def scores_and_peaks(detector: Any, X: Any) -> tuple[NDArray[np.float64], NDArra
     ValueError
         Where a map's values are too large for float32.
     """
-    generator = detector.model_.anomaly_map_generator
+    generator = detector._current_runner().map_generator
     scores, peaks = [], []
     for row, scored in enumerate(detector._score_images(X)):
         scores.append(-scored.anomaly_score)

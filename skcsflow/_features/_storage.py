@@ -10,6 +10,7 @@ from typing import IO, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["FeatureMaps", "MappedMaps", "gather_features", "in_batches"]
@@ -123,10 +124,10 @@ def gather_features(
         yield mapped
 
 
-def in_batches(features: Sequence[FeatureMaps]) -> Iterator[list[Tensor]]:
-    """All rows in turn, in batches of one size, so that sums over them don't depend on where they are."""
-    for start in range(0, len(features[0]), _BATCH_SIZE):
-        yield [f[start : start + _BATCH_SIZE] for f in features]
+def in_batches(features: Sequence[FeatureMaps], rows: NDArray[np.int64]) -> Iterator[list[Tensor]]:
+    """Rows in turn, in batches of one size, so that sums over them don't depend on where they are."""
+    for batch in torch.from_numpy(rows).split(_BATCH_SIZE):
+        yield [f[batch] for f in features]
 
 
 def _fits(device: torch.device, n_bytes: int) -> bool:

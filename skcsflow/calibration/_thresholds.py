@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit  # quantile of Student's t distribution
 
 from skcsflow._checks import check_finite_scores
 from skcsflow._labels import is_defect
 from skcsflow._threshold_curve import threshold_curve
 
-__all__ = ["conformal_p_values", "conformal_threshold", "optimal_threshold"]
+__all__ = ["conformal_p_values", "conformal_threshold", "optimal_threshold", "prediction_limit"]
 
 _CRITERIA = ("f1", "youden")
 
@@ -68,6 +69,55 @@ def conformal_threshold(scores: ArrayLike, fpr: float) -> float:
             f"fpr={fpr!r} needs at least {n_needed} normal images, got {n}. Pass more images, or a higher fpr."
         )
     return float(np.partition(values, k - 1)[k - 1])
+
+
+def prediction_limit(scores: ArrayLike, fpr: float) -> float:
+    r"""Choose a threshold for few normal images, as if their scores were normally distributed.
+
+    It is :math:`\bar s - t \, \hat\sigma \sqrt{1 + 1 / n}`, with the mean and the standard deviation of
+    n scores and the quantile `fpr` of Student's t distribution with n - 1 degrees of freedom: the
+    lower prediction limit for one further score. With few scores it lies lower, so that chance
+    in them doesn't raise the false-positive rate. :func:`conformal_threshold` needs no
+    distribution, but ``1 / fpr - 1`` scores or more.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        Scores of held-out normal images; higher is more normal.
+    fpr : float
+        The wanted false-positive rate, above 0 and below 1.
+
+    Returns
+    -------
+    float
+        The threshold: an image is called anomalous if its score is below it. With fewer than two
+        scores, the score itself.
+
+    Raises
+    ------
+    TypeError
+        If the scores aren't real numbers.
+    ValueError
+        If `fpr` is out of range, a score isn't finite, or there is none.
+
+    References
+    ----------
+    G. J. Hahn, W. Q. Meeker: Statistical Intervals, 1991, section 4.7 (prediction of one future
+    observation of a normal distribution).
+
+    Examples
+    --------
+    >>> from skcsflow.calibration import prediction_limit
+    >>> round(prediction_limit([-1.0, -1.2, -0.8, -1.1, -0.9], fpr=0.05), 3)
+    -1.369
+    """
+    values = check_finite_scores(scores, "scores")
+    _check_rate(fpr, "fpr")
+    n = len(values)
+    if n < 2:
+        return float(values[0])
+    quantile = stdtrit(n - 1, 1 - float(fpr))
+    return float(values.mean() - quantile * values.std(ddof=1) * math.sqrt(1 + 1 / n))
 
 
 def conformal_p_values(scores: ArrayLike, calibration_scores: ArrayLike) -> NDArray[np.float64]:

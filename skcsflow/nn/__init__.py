@@ -8,6 +8,7 @@ from skcsflow.nn._anomaly_map import (
     log_likelihood,
 )
 from skcsflow.nn._coupling import CrossScaleCoupling, CrossScaleSubnet
+from skcsflow.nn._energies import EnergyStatistics
 from skcsflow.nn._extractor import MultiScaleFeatureExtractor
 from skcsflow.nn._flow import CrossScaleFlow
 from skcsflow.nn._loss import CSFlowLoss
@@ -23,6 +24,7 @@ __all__ = [
     "CrossScaleCoupling",
     "CrossScaleFlow",
     "CrossScaleSubnet",
+    "EnergyStatistics",
     "MultiScaleFeatureExtractor",
     "ScaleWhitening",
     "ScoreMode",

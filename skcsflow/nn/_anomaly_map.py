@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skcsflow.nn._energies import EnergyStatistics
+
 __all__ = ["AnomalyMapGenerator", "AnomalyMapMode", "ScoreMode", "anomaly_score", "log_likelihood"]
 
 _Mode = TypeVar("_Mode", bound=StrEnum)
-
-TOP_SHARE = 0.2
-"""Share of the positions that make a score of the mode ``"top"``."""
 
 
 class AnomalyMapMode(StrEnum):
@@ -26,10 +25,14 @@ class AnomalyMapMode(StrEnum):
         Product of the maps of all scales.
     MAX
         Map of the largest scale alone (paper, section 4.4).
+    FUSED
+        Sum of the standardised logarithms of the two largest scales, see
+        :class:`EnergyStatistics`.
     """
 
     ALL = "all"
     MAX = "max"
+    FUSED = "fused"
 
 
 class ScoreMode(StrEnum):
@@ -39,12 +42,13 @@ class ScoreMode(StrEnum):
     ----------
     MEAN
         Mean over all dimensions of all scales (paper, equation 7).
-    TOP
-        Mean over the fifth of all positions, rounded up, whose mean over the channels is highest.
+    FUSED
+        From the standardised logarithms of the highest energies of each scale, see
+        :meth:`EnergyStatistics.score`.
     """
 
     MEAN = "mean"
-    TOP = "top"
+    FUSED = "fused"
 
 
 class AnomalyMapGenerator(nn.Module):
@@ -57,8 +61,10 @@ class AnomalyMapGenerator(nn.Module):
     ----------
     input_dims : tuple of int (C, H, W)
         Shape of the images; the maps have its height and width.
-    mode : AnomalyMapMode or {"all", "max"}, default=AnomalyMapMode.ALL
+    mode : AnomalyMapMode or {"all", "max", "fused"}, default=AnomalyMapMode.ALL
         How the scales' maps become one.
+    statistics : EnergyStatistics, default=None
+        What the mode "fused" standardises by. None: logarithms are taken as they are.
 
     Raises
     ------
@@ -75,12 +81,16 @@ class AnomalyMapGenerator(nn.Module):
     """
 
     def __init__(
-        self, input_dims: tuple[int, int, int], mode: AnomalyMapMode | str = AnomalyMapMode.ALL
+        self,
+        input_dims: tuple[int, int, int],
+        mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
+        statistics: EnergyStatistics | None = None,
     ) -> None:
         super().__init__()
         channels, height, width = input_dims
         self.input_dims = (channels, height, width)
         self.mode = check_mode(AnomalyMapMode, mode)
+        self.statistics = statistics
 
     def forward(self, z: Sequence[Tensor]) -> Tensor:
         """Compute anomaly maps.
@@ -127,6 +137,11 @@ class AnomalyMapGenerator(nn.Module):
         Tensor of shape (B, 1, H, W)
             Anomaly maps.
         """
+        if self.mode is AnomalyMapMode.FUSED:
+            statistics = self.statistics or EnergyStatistics(len(scale_maps)).to(scale_maps[0])
+            return torch.stack([_upsample(m, size) for m in statistics.standardize(scale_maps)[:2]]).sum(
+                dim=0
+            )
         chosen = scale_maps if self.mode is AnomalyMapMode.ALL else scale_maps[:1]
         return torch.stack([_upsample(m, size) for m in chosen]).prod(dim=0)
 
@@ -137,40 +152,26 @@ def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def anomaly_score(z: Sequence[Tensor], mode: ScoreMode | str = ScoreMode.MEAN) -> Tensor:
-    """Anomaly score of each sample: the mean of ``z ** 2 / 2``.
+def anomaly_score(z: Sequence[Tensor]) -> Tensor:
+    """Anomaly score of each sample: the mean of ``z ** 2 / 2`` over all dimensions (paper, equation 7).
 
     Parameters
     ----------
-    z : sequence of Tensors of shape (B, C, H_i, W_i)
+    z : sequence of Tensors of shape (B, C_i, H_i, W_i)
         Latent maps.
-    mode : ScoreMode or {"mean", "top"}, default=ScoreMode.MEAN
-        What the mean is over: all dimensions (paper, equation 7), or the fifth of all
-        positions, of all scales together and rounded up, whose mean of ``z ** 2 / 2`` over
-        the channels is highest. A flaw that takes up few positions is diluted by the former.
 
     Returns
     -------
     Tensor of shape (B,)
         Scores in float64, summed in float64; higher is more anomalous.
 
-    Raises
-    ------
-    ValueError
-        Where `mode` is none of the modes.
-
     Examples
     --------
     >>> import torch
     >>> from skcsflow.nn import anomaly_score
-    >>> z = [torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 1, 1)]
-    >>> z[0][..., :2, 0] = 3.0
-    >>> anomaly_score(z, "top")
-    tensor([1.8000], dtype=torch.float64)
+    >>> anomaly_score([torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 2, 2)])
+    tensor([0.4000], dtype=torch.float64)
     """
-    if check_mode(ScoreMode, mode) is ScoreMode.TOP:
-        energies = torch.cat([m.double().square().mean(dim=1).flatten(1) for m in z], dim=1) / 2
-        return energies.topk(math.ceil(TOP_SHARE * energies.shape[1]), dim=1).values.mean(dim=1)
     n_dims = sum(m[0].numel() for m in z)
     energy = torch.stack([m.double().square().flatten(1).sum(dim=1) for m in z]).sum(dim=0)
     return energy / (2 * n_dims)

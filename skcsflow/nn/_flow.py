@@ -93,7 +93,7 @@ class CrossScaleFlow(nn.Module):
         if len(kernel_sizes) != n_coupling_blocks or any(k < 1 or k % 2 == 0 for k in kernel_sizes):
             raise ValueError(
                 f"kernel_sizes must be {n_coupling_blocks} odd positive numbers, one per coupling block, "
-                f"got {list(kernel_sizes)!r}."
+                f"got {kernel_sizes!r}."
             )
         self.channels = channels
         self.whitening = ScaleWhitening(channels) if whiten else None

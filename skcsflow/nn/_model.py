@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skcsflow._checks import check_size
 from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, ScoreMode, anomaly_score, check_mode
+from skcsflow.nn._energies import EnergyStatistics
 from skcsflow.nn._extractor import MultiScaleFeatureExtractor, check_strides
 from skcsflow.nn._flow import CrossScaleFlow
 
@@ -51,13 +52,16 @@ class CSFlowModel(nn.Module):
         The backbone's weights, see :class:`MultiScaleFeatureExtractor`.
     strides : sequence of int, default=(32, 64, 128)
         Strides of the flow's scales against the image, each twice the one before.
+    kernel_sizes : sequence of int, default=None
+        Kernel size of each coupling block; by default 3, and 5 in the last block.
     whiten : bool, default=False
         Whether the flow begins with a whitening layer. It is the identity until
         ``model.flow.initialize_whitening(features)`` is called.
-    map_mode : AnomalyMapMode or {"all", "max"}, default=AnomalyMapMode.ALL
+    map_mode : AnomalyMapMode or {"all", "max", "fused"}, default=AnomalyMapMode.ALL
         How the scales' maps become one.
-    score_mode : ScoreMode or {"mean", "top"}, default=ScoreMode.MEAN
-        How latent maps become a score, see :func:`anomaly_score`.
+    score_mode : ScoreMode or {"mean", "fused"}, default=ScoreMode.MEAN
+        How latent maps become a score. Scores and maps of the mode "fused" compare with the
+        energies of normal images once ``model.statistics.initialize(images)`` was called.
     seed : int, default=0
         Seed of the flow's initial weights, and of a random backbone.
 
@@ -102,6 +106,7 @@ class CSFlowModel(nn.Module):
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
         strides: Sequence[int] = (32, 64, 128),
+        kernel_sizes: Sequence[int] | None = None,
         whiten: bool = False,
         map_mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
         score_mode: ScoreMode | str = ScoreMode.MEAN,
@@ -118,6 +123,7 @@ class CSFlowModel(nn.Module):
             "backbone": backbone,
             "weights": None if weights is None else os.fspath(weights),
             "strides": check_strides(strides),
+            "kernel_sizes": None if kernel_sizes is None else tuple(kernel_sizes),
             "whiten": whiten,
             "map_mode": str(map_mode),
             "score_mode": str(check_mode(ScoreMode, score_mode, "score_mode")),
@@ -130,10 +136,12 @@ class CSFlowModel(nn.Module):
             n_coupling_blocks=n_coupling_blocks,
             cross_conv_hidden_channels=cross_conv_hidden_channels,
             clamp=clamp,
+            kernel_sizes=kernel_sizes,
             whiten=whiten,
             generator=torch.Generator().manual_seed(seed),
         )
-        self.anomaly_map_generator = AnomalyMapGenerator((num_channels, height, width), map_mode)
+        statistics = EnergyStatistics(self.flow.n_scales)
+        self.anomaly_map_generator = AnomalyMapGenerator((num_channels, height, width), map_mode, statistics)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -145,6 +153,13 @@ class CSFlowModel(nn.Module):
     def score_mode(self) -> ScoreMode:
         """How latent maps become a score."""
         return ScoreMode(self.config["score_mode"])
+
+    @property
+    def statistics(self) -> EnergyStatistics:
+        """What energies are compared with."""
+        statistics = self.anomaly_map_generator.statistics
+        assert statistics is not None
+        return statistics
 
     @property
     def device(self) -> torch.device:
@@ -177,4 +192,7 @@ class CSFlowModel(nn.Module):
         z, log_det = self.flow(self.feature_extractor(images))
         if self.training:
             return z, log_det
-        return CSFlowOutput(self.anomaly_map_generator(z), anomaly_score(z, self.score_mode))
+        maps = self.scale_maps(z)
+        is_fused = self.score_mode is ScoreMode.FUSED
+        scores = self.statistics.score(maps) if is_fused else anomaly_score(z)
+        return CSFlowOutput(self.anomaly_map_generator.fuse(maps, self.input_size), scores)

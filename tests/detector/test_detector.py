@@ -3,6 +3,7 @@
 import inspect
 import os
 import threading
+import warnings
 import weakref
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from conftest import FAST
 from PIL import Image
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -21,7 +22,8 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skcsflow import PAPER_PARAMS, CSFlowDetector
 from skcsflow._images import ImageCollection, check_images, standardize
 from skcsflow._scoring import ImageScores
-from skcsflow._training import FlowTrainer
+from skcsflow._training import FlowTrainer, resolve_n_epochs
+from skcsflow.calibration import prediction_limit
 
 CPU = torch.device("cpu")
 
@@ -58,8 +60,9 @@ def latent(detector, X):
 DEFAULTS = {
     "input_size": 256, "num_channels": 3, "image_shape": None, "backbone": "tf_efficientnet_lite0",
     "weights": "auto", "strides": (32, 64, 128), "n_coupling_blocks": 4, "cross_conv_hidden_channels": 64,
-    "clamp": 3.0, "whiten": True, "n_epochs": 8, "batch_size": 16, "learning_rate": 2e-3, "lr_schedule": "one_cycle", "weight_decay": 1e-5,
-    "max_grad_norm": 1.0, "feature_noise": 0.5, "warm_start": False, "random_state": None,
+    "kernel_size": 3, "clamp": 3.0, "whiten": True, "n_epochs": 8, "batch_size": 16, "learning_rate": 2e-3,
+    "lr_schedule": "one_cycle", "weight_decay": 1e-5, "max_grad_norm": 1.0, "feature_noise": 0.5,
+    "warm_start": False, "random_state": None,
     "contamination": 0.01, "score_mode": "mean", "map_mode": "max", "memory": None, "device": "auto",
     "precision": "auto", "engine": "torch", "n_jobs": None, "verbose": 0,
 }  # fmt: skip
@@ -95,7 +98,8 @@ def test_paper_params_are_the_papers():
     detector = CSFlowDetector(**PAPER_PARAMS)
     expected = {
         "backbone": "tf_efficientnet_b5.aa_in1k", "input_size": 768, "n_coupling_blocks": 4,
-        "cross_conv_hidden_channels": 1024, "clamp": 3.0, "n_epochs": 240, "learning_rate": 2e-4,
+        "cross_conv_hidden_channels": 1024, "strides": (32, 64, 128), "kernel_size": (3, 3, 3, 5),
+        "clamp": 3.0, "n_epochs": 240, "learning_rate": 2e-4,
         "batch_size": 16, "whiten": False, "lr_schedule": "constant", "feature_noise": 0.0,
         "score_mode": "mean", "map_mode": "max", "precision": "float32",
     }  # fmt: skip
@@ -119,14 +123,15 @@ BAD_VALUES = {
     "n_coupling_blocks": COUNTS,
     "cross_conv_hidden_channels": (*COUNTS, (), (8, 8), (8, 8, 0)),
     "num_channels": COUNTS,
-    "n_epochs": COUNTS,
+    "n_epochs": (*COUNTS[:3], "all", None),
     "batch_size": COUNTS,
     "clamp": (0, -1.0, np.nan, np.inf, "1", None),
     "learning_rate": (0, -1.0, np.nan, np.inf, "1", None),
     "max_grad_norm": (0, -1.0, np.nan, np.inf, "1"),
     "weight_decay": (-1e-9, np.nan, np.inf, "1", None),
     "feature_noise": (-1e-9, np.nan, np.inf, "1", None),
-    "contamination": (0, -0.1, 0.51, np.nan, "auto", None),
+    "contamination": (0, -0.1, 0.51, np.nan, "all", None),
+    "kernel_size": (0, 2, "3", None, (3, 2), (3, 3, 3), (), (3, 0)),
     "whiten": (2, "yes", None),
     "warm_start": (2, "yes", None),
     "map_mode": ("mean", 1, None),
@@ -161,7 +166,7 @@ def test_fit_with_a_bad_parameter_raises_with_its_name_and_value(make, images, n
 
 def test_fit_with_a_parameter_out_of_range_raises_in_scikit_learns_words(make, images):
     with pytest.raises(
-        InvalidParameterError, match="The 'n_epochs' parameter of CSFlowDetector must be an int"
+        InvalidParameterError, match="The 'n_epochs' parameter of CSFlowDetector must be a str among"
     ):
         make(n_epochs=0).fit(images)
 
@@ -433,7 +438,7 @@ def test_warm_start_with_another_model_raises(make_fast, images):
         "whiten": False,
         "clamp": 1.0,
         "num_channels": 1,
-        "score_mode": "top",
+        "score_mode": "fused",
         "map_mode": "all",
         "weights": "elsewhere.pt",
     }.items():
@@ -541,20 +546,63 @@ def test_score_samples_is_minus_the_mean_of_half_squares(fitted, images):
     np.testing.assert_allclose(scores, -(z**2 / 2).mean(dim=1), rtol=1e-5)
 
 
-def test_score_mode_top_averages_the_highest_fifth_of_positions(make, images):
-    X = images[:5]
-    detector = make(input_size=(96, 160), score_mode="top", n_epochs=1).fit(X)
-    scale_maps = [s.scale_maps for s in detector._score_images(X)]
-    energies = [torch.cat([m.double().flatten() / 2 for m in maps]) for maps in scale_maps]
-    expected = [-e.sort().values[-5:].mean() for e in energies]  # of 3 x 5, 2 x 3 and 1 x 2 positions
-    np.testing.assert_allclose(detector.score_samples(X), expected, rtol=1e-6)
-    plain = make(input_size=(96, 160), n_epochs=1).fit(X)
-    assert (plain.score_samples(X) > detector.score_samples(X)).all()
+def test_score_mode_fused_compares_with_held_out_images(make, images):
+    detector = make(input_size=(96, 160), score_mode="fused", n_epochs=1).fit(images[:10])
+    scored = list(detector._score_images(images))
+    statistics = detector.model_.statistics
+    for s, found in zip(scored, detector.score_samples(images), strict=True):
+        assert found == -statistics.score([m[None, None] for m in s.scale_maps]).item()
+    # Two of ten are held out. Which these are shows in the statistics.
+    tops = torch.stack([torch.stack([m.max() for m in s.scale_maps]).log() for s in scored[:10]])
+    pairs = [(i, j) for i in range(10) for j in range(i)]
+    errors = [(tops[[i, j]].mean(dim=0) - statistics.top_mean).abs().max().item() for i, j in pairs]
+    assert np.sum(np.array(errors) < 1e-5) == 1
     np.testing.assert_array_equal(
-        detector.calibrate(X, fpr=0.2).calibration_scores_, np.sort(detector.score_samples(X))
+        detector.calibrate(images, fpr=0.2).calibration_scores_, np.sort(detector.score_samples(images))
     )
-    assert detector.score(X) == plain.score(X)
-    np.testing.assert_array_equal(detector.transform(X), plain.transform(X))
+    plain = make(input_size=(96, 160), n_epochs=1).fit(images[:10])
+    assert plain.score(images) != detector.score(images)  # trained on all ten
+
+
+def test_contamination_auto_sets_thresholds_by_held_out_images(make, images):
+    changes = {"score_mode": "fused", "map_mode": "fused", "n_epochs": 1}
+    detector = make(contamination="auto", **changes).fit(images[:11])
+    numeric = make(contamination=0.1, **changes).fit(images[:11])
+    np.testing.assert_array_equal(detector.score_samples(images), numeric.score_samples(images))
+    scores = detector.score_samples(images[:11])
+    peaks = [m.max() for m in detector.iter_maps(images[:11])]
+    pairs = [[i, j] for i in range(11) for j in range(i)]
+    assert any(detector.offset_ == prediction_limit(scores[pair], 0.05) for pair in pairs)
+    limits = [-prediction_limit(-np.array(peaks, dtype=float)[pair], 0.05) for pair in pairs]
+    assert min(abs(detector.map_threshold_ - limit) for limit in limits) < 1e-6
+    assert numeric.offset_ == np.percentile(scores, 10)
+
+
+def test_contamination_auto_of_few_images_is_by_those_trained_on(make, images):
+    detector = make(contamination="auto", n_epochs=1).fit(images[:9])
+    assert detector.offset_ == prediction_limit(detector.score_samples(images[:9]), 0.05)
+
+
+@pytest.mark.parametrize(
+    ("n_images", "batch_size", "expected"), [(12, 16, 300), (12, 5, 100), (353, 16, 14), (16_000, 16, 1)]
+)
+def test_n_epochs_auto_makes_about_300_steps(n_images, batch_size, expected):
+    assert resolve_n_epochs("auto", n_images, batch_size) == expected
+
+
+def test_n_epochs_auto_is_used(make, images):
+    detector = make(n_epochs="auto", batch_size=1, contamination="auto").fit(images)
+    assert len(detector.history_["loss"]) == 30  # steps of one image each, of ten: two are held out
+    assert detector.get_params()["n_epochs"] == "auto"
+    assert detector._trained_by["n_epochs"] == "auto"
+
+
+def test_a_flow_that_has_hardly_learnt_warns(make, images):
+    with pytest.warns(ConvergenceWarning, match=r"loss fell by .* in 1 epochs.*n_epochs='auto'"):
+        make(n_epochs=1, learning_rate=1e-9).fit(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(n_epochs=1).partial_fit(images)
 
 
 def test_score_is_the_mean_log_likelihood_per_dimension_without_the_defects(fitted, images):
@@ -606,7 +654,7 @@ def test_contamination_is_the_share_flagged_in_training(make_fast, images):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"score_mode": "top"}, {"whiten": False}, {"precision": "float64"}, {"precision": "bfloat16"}],
+    [{}, {"score_mode": "fused"}, {"whiten": False}, {"precision": "float64"}, {"precision": "bfloat16"}],
     ids=str,
 )
 def test_training_scores_are_the_same_bits_as_score_samples(make, images, changes):
@@ -617,7 +665,7 @@ def test_training_scores_are_the_same_bits_as_score_samples(make, images, change
 @pytest.mark.parametrize(
     "changes",
     [
-        {"score_mode": "top", "input_size": (64, 48)},
+        {"score_mode": "fused", "input_size": (64, 48)},
         {"precision": "float64", "input_size": (96, 64)},
         {"precision": "bfloat16", "input_size": (64, 48)},
     ],

@@ -80,7 +80,7 @@ def test_round_trips_give_the_same_bits_and_leave_the_live_detector_alone(fitted
 @pytest.mark.parametrize(
     "changes",
     [
-        {"whiten": False, "map_mode": "all", "score_mode": "top"},
+        {"whiten": False, "map_mode": "all", "score_mode": "fused"},
         {"precision": "float64"},
         {"precision": "bfloat16"},
         {"num_channels": 1, "input_size": (96, 64), "clamp": 1.5, "n_coupling_blocks": 1},

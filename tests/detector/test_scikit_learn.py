@@ -310,7 +310,7 @@ def test_clone_of_a_fitted_detector_is_unfitted_and_fits_alike(labelled, of_all)
         {"input_size": 96, "backbone": "test_efficientnet_ln", "cross_conv_hidden_channels": 4},
         {"whiten": False, "clamp": 1.0, "map_mode": "all", "num_channels": 1},
         {"precision": "float64", "contamination": 0.4, "n_jobs": 2, "weights": "auto"},
-        {"precision": "bfloat16", "score_mode": "top", "image_shape": (3, 3)},
+        {"precision": "bfloat16", "score_mode": "fused", "image_shape": (3, 3)},
     ],
     ids=str,
 )

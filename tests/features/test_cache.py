@@ -110,7 +110,7 @@ def test_memory_key_does_not_depend_on_the_flow(log, grey_images, tmp_path):
     CountingDetector(**FAST, memory=tmp_path).fit(grey_images[:4])
     counted(log)
     changes = {"n_coupling_blocks": 2, "clamp": 2.0, "whiten": False, "map_mode": "all", "contamination": 0.2}
-    changes |= {"score_mode": "top", "n_jobs": 2, "batch_size": 3}
+    changes |= {"score_mode": "fused", "n_jobs": 2, "batch_size": 3}
     CountingDetector(**{**FAST, **changes}, memory=tmp_path).fit(grey_images[:4])
     assert counted(log) == []
 

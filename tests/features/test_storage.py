@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import open_files
@@ -123,7 +124,7 @@ def test_mapped_maps_give_pages_back_to_the_system(tmp_path, monkeypatch, side, 
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 70])
 def test_in_batches_gives_every_row_once_in_batches_of_32(n):
     features = [torch.arange(n), torch.arange(n) + 100]
-    batches = list(in_batches(features))
+    batches = list(in_batches(features, np.arange(len(features[0]))))
     assert [len(b[0]) for b in batches[:-1]] == [32] * (len(batches) - 1)
     for k, f in enumerate(features):
         assert torch.equal(torch.cat([b[k] for b in batches]), f)

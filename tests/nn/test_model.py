@@ -11,6 +11,7 @@ from skcsflow.nn import (
     AnomalyMapMode,
     CSFlowLoss,
     CSFlowModel,
+    EnergyStatistics,
     ScoreMode,
     anomaly_score,
     log_likelihood,
@@ -127,7 +128,7 @@ def test_map_of_local_anomaly_peaks_there():
 
 
 def test_map_of_unknown_mode_raises():
-    with pytest.raises(ValueError, match="mode must be 'all' or 'max', got 'mean'"):
+    with pytest.raises(ValueError, match="mode must be 'all' or 'max' or 'fused', got 'mean'"):
         AnomalyMapGenerator((3, 4, 4), "mean")
 
 
@@ -137,31 +138,105 @@ def test_anomaly_score_sums_in_float64():
     assert anomaly_score(z).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "n_highest"), [([(8, 8), (4, 4), (2, 2)], 17), ([(1, 3), (1, 2), (1, 1)], 2)]
-)
-def test_anomaly_score_top_is_the_mean_over_the_highest_fifth_of_positions(sizes, n_highest):
-    generator = torch.Generator().manual_seed(0)
-    z = [torch.randn(2, 6, *size, generator=generator) for size in sizes]
-    energies = [
-        sorted(e for m in z for e in m[k].double().square().mean(dim=0).flatten() / 2) for k in range(2)
+def random_energies(n, sizes=((20, 15), (10, 8), (5, 4)), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [[(3 * torch.randn(size, generator=generator)).exp() for size in sizes] for _ in range(n)]
+
+
+def as_batch(images):
+    return [torch.stack(maps)[:, None] for maps in zip(*images, strict=True)]
+
+
+def logs_of_top(images):
+    """The definition, in NumPy: logarithms of the mean of the highest hundredth, rounded up."""
+    counts = [int(np.ceil(0.01 * m.numel())) for m in images[0]]
+    tops = [
+        [np.sort(m.numpy().astype(float), axis=None)[-k:].mean() for m, k in zip(maps, counts, strict=True)]
+        for maps in images
     ]
-    expected = torch.stack([torch.stack(e[-n_highest:]).mean() for e in energies])
-    torch.testing.assert_close(anomaly_score(z, "top"), expected, rtol=1e-12, atol=0)
-    assert anomaly_score(z, "top").dtype == torch.float64
+    return np.log(tops)
 
 
-def test_anomaly_score_of_unknown_mode_raises():
-    with pytest.raises(ValueError, match="mode must be 'mean' or 'top', got 'max'"):
-        anomaly_score([torch.zeros(1, 2, 1, 1)], "max")
-    with pytest.raises(ValueError, match="score_mode must be 'mean' or 'top', got 'max'"):
+def test_fused_score_is_that_of_the_definition():
+    normal, images = random_energies(12), random_energies(5, seed=1)
+    statistics = EnergyStatistics(3).double()
+    statistics.initialize(normal)
+    tops = logs_of_top(normal)
+    standardised = (logs_of_top(images) - tops.mean(axis=0)) / tops.std(axis=0, ddof=1)
+    expected = np.log(np.exp(standardised).sum(axis=1))
+    scores = statistics.score(as_batch(images))
+    assert scores.dtype == torch.float64
+    np.testing.assert_allclose(scores, expected, rtol=1e-9)
+
+
+def test_fused_map_is_the_sum_of_the_two_largest_scales_standardised_logarithms():
+    normal, images = random_energies(12), random_energies(5, seed=1)
+    statistics = EnergyStatistics(3)
+    statistics.initialize(normal)
+    maps = AnomalyMapGenerator((3, 20, 15), "fused", statistics).fuse(as_batch(images), (20, 15))
+    expected = 0
+    for i in range(2):
+        logs = np.log([maps[i].numpy() for maps in normal])
+        values = (as_batch(images)[i].log() - logs.mean()) / logs.std()
+        expected = expected + torch.nn.functional.interpolate(values, size=(20, 15), mode="bilinear")
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_scales", [1, 2, 4])
+def test_fused_scores_and_maps_of_any_number_of_scales_are_finite(n_scales):
+    sizes = [(-(-9 // 2**i), -(-6 // 2**i)) for i in range(n_scales)]
+    statistics = EnergyStatistics(n_scales)
+    statistics.initialize(random_energies(3, sizes))
+    images = as_batch(random_energies(4, sizes, seed=1))
+    assert statistics.score(images).isfinite().all()
+    assert AnomalyMapGenerator((3, 9, 6), "fused", statistics).fuse(images, (9, 6)).isfinite().all()
+
+
+def test_fused_map_without_statistics_is_of_plain_logarithms():
+    images = as_batch(random_energies(2))
+    maps = AnomalyMapGenerator((3, 20, 15), "fused").fuse(images, (20, 15))
+    up = torch.nn.functional.interpolate(images[1].log(), size=(20, 15), mode="bilinear")
+    torch.testing.assert_close(maps, images[0].log() + up)
+
+
+@pytest.mark.parametrize("energy", [0.0, 1.0])
+@pytest.mark.parametrize("n", [1, 4])
+def test_statistics_of_images_that_are_all_alike_give_finite_scores(n, energy):
+    sizes = [(4, 4), (2, 2)]
+    statistics = EnergyStatistics(2)
+    statistics.initialize([[torch.full(size, energy) for size in sizes]] * n)
+    images = [torch.full((2, 1, *size), 0.5) for size in sizes]
+    assert statistics.score(images).isfinite().all()
+    assert all(m.isfinite().all() for m in statistics.standardize(images))
+
+
+def test_statistics_of_no_image_raise():
+    with pytest.raises(ValueError, match="at least one image"):
+        EnergyStatistics(2).initialize([])
+
+
+def test_model_of_unknown_score_mode_raises():
+    with pytest.raises(ValueError, match="score_mode must be 'mean' or 'fused', got 'max'"):
         CSFlowModel(64, backbone="test_efficientnet", weights=None, score_mode="max")
 
 
-def test_model_with_score_mode_top_gives_those_scores():
+def test_model_with_score_mode_fused_gives_those_scores_and_maps():
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     model = CSFlowModel(
-        64, cross_conv_hidden_channels=8, backbone="test_efficientnet", weights=None, score_mode="top"
+        64,
+        cross_conv_hidden_channels=8,
+        backbone="test_efficientnet",
+        weights=None,
+        strides=(8, 16, 32, 64),
+        score_mode="fused",
+        map_mode="fused",
     )
     z, _ = model.train()(images)
-    assert torch.equal(model.eval()(images).pred_score, anomaly_score(z, "top"))
+    maps = [[m[0] for m in of_image] for of_image in zip(*model.scale_maps(z), strict=True)]
+    model.statistics.initialize(maps)
+    output = model.eval()(images)
+    assert torch.equal(output.pred_score, model.statistics.score(model.scale_maps(z)))
+    assert torch.equal(output.anomaly_map, model.anomaly_map_generator(z))
+    copied = CSFlowModel(**model.config).eval()
+    copied.load_state_dict(model.state_dict())
+    assert torch.equal(copied(images).pred_score, output.pred_score)
