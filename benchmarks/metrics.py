@@ -5,7 +5,7 @@
 First, `f1_max` of the scores of 1,000 and of 100,000 images, one in ten of them defective. Then pixel metrics, all
 values in memory: 20 and 100 maps of 256 x 256 pixels, float32, within [0, 1] and heavy-tailed, with defects
 in about 3 % of the pixels. Each side has a process of its own; all take turns, and figures are medians. scikit-learn
-gets flattened pixels, and has no PRO. "of ours" is a ratio of medians. Differences are to ours.
+gets flattened pixels, and has no PRO and no AUPIMO. "of ours" is a ratio of medians. Differences are to ours.
 
 Last, 1,000 maps of 768 x 768 pixels in files that are mapped into memory, 3 GB in a temporary folder: exact, and in
 2**16 bins, each in a fresh process. "More" is what the peak grew by since just before, so that torch, which importing
@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks._workers import Worker, measure_in_turns, peak_bytes, workers
 
 METRICS = ("pixel_roc_auc_score", "pixel_average_precision_score", "pixel_f1_max", "pro_auc_score")
-ALL_METRICS = ("f1_max", *METRICS)  # first, that of images
+ALL_METRICS = ("f1_max", *METRICS, "aupimo_score")  # first, that of images; last, one that has no bins
 SIDES = ("ours", "scikit-learn", "anomalib")
 N_BINS = 2**16
 
@@ -61,7 +61,8 @@ class Side:
     def __init__(self, side: str, n: int, size: int) -> None:
         self.masks, self.maps = make_stack(n, size) if size else make_scores(n)
         every = {"ours": ours, "scikit-learn": of_sklearn, "anomalib": of_anomalib}[side]()
-        self.metrics = {name: every[name] for name in (METRICS if size else ("f1_max",)) if name in every}
+        names = ALL_METRICS[1:] if size else ALL_METRICS[:1]
+        self.metrics = {name: every[name] for name in names if name in every}
 
     def names(self) -> list[str]:
         """Metrics that this side has."""
@@ -103,13 +104,14 @@ def of_anomalib() -> dict[str, Any]:
     from anomalib.metrics.aupro import _AUPRO
     from anomalib.metrics.auroc import _AUROC
     from anomalib.metrics.f1_score import _F1Max
+    from anomalib.metrics.pimo.pimo import _AUPIMO
 
     def evaluate(make: Any, masks: np.ndarray, maps: np.ndarray) -> float:
         metric = make()
         metric.update(torch.from_numpy(maps), torch.from_numpy(masks).int())
         return metric.compute()
 
-    makers = (_F1Max, _AUROC, _AUPR, _F1Max, partial(_AUPRO, fpr_limit=0.3))
+    makers = (_F1Max, _AUROC, _AUPR, _F1Max, partial(_AUPRO, fpr_limit=0.3), _AUPIMO)
     return {name: partial(evaluate, make) for name, make in zip(ALL_METRICS, makers, strict=True)}
 
 

@@ -3,6 +3,7 @@
 They take arrays of masks, maps and scores of any model.
 """
 
+from skcsflow.metrics._aupimo import aupimo_score
 from skcsflow.metrics._image import f1_max
 from skcsflow.metrics._pixel import (
     pixel_average_precision_score,
@@ -13,6 +14,7 @@ from skcsflow.metrics._pixel import (
 )
 
 __all__ = [
+    "aupimo_score",
     "f1_max",
     "pixel_average_precision_score",
     "pixel_f1_max",

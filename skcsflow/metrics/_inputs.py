@@ -25,12 +25,15 @@ class Image(NamedTuple):
         Whether no pixel is defective.
     weight : float
         The image's weight.
+    position : int
+        Its place among all images, those of weight zero included.
     """
 
     mask: NDArray[np.bool_]
     map: NDArray[Any]
     is_good: bool
     weight: float
+    position: int
 
 
 class Pixels:
@@ -55,8 +58,14 @@ class Pixels:
         The smallest floating type among the maps, or else the common type.
     weights : ndarray of shape (n,), float64, or None
         Weights; None if those that aren't 0 are all the same.
+    n_images : int
+        Number of all images.
     n_defective, n_normal : int
         Numbers of pixels in images of non-zero weight.
+    n_good : int
+        Number of pixels in the images of non-zero weight that have no defective pixel.
+    good_weight : float
+        Total weight of these images.
 
     Raises
     ------
@@ -72,7 +81,7 @@ class Pixels:
     ) -> None:
         self._name = name
         self._masks, self._maps = _as_images(masks, "masks"), _as_images(maps, name)
-        n = len(self._maps)
+        self.n_images = n = len(self._maps)
         if len(self._masks) != n:
             raise ValueError(
                 f"masks and {name} must be of the same length, got {len(self._masks)} masks and {n} {name}."
@@ -100,6 +109,9 @@ class Pixels:
         self._defective = [self._count_defective(i) for i in self._counted]
         self.n_defective = sum(self._defective)
         self.n_normal = sum(self._maps[i].size for i in self._counted) - self.n_defective
+        good = [i for i, count in zip(self._counted, self._defective, strict=True) if count == 0]
+        self.n_good = sum(self._maps[i].size for i in good)
+        self.good_weight = float(sum(self._weight(i) for i in good))
 
     def __iter__(self) -> Iterator[Image]:
         for i, n_defective in zip(self._counted, self._defective, strict=True):
@@ -111,10 +123,12 @@ class Pixels:
                     f"{self._name} must be finite, but {self._name}[{i}] holds {amap[row, column]} at row {row}, "
                     f"column {column}."
                 )
-            weight = 1.0 if self.weights is None else float(self.weights[i])
-            yield Image(np.asarray(self._masks[i]) != 0, amap, n_defective == 0, weight)
+            yield Image(np.asarray(self._masks[i]) != 0, amap, n_defective == 0, self._weight(i), i)
             _release(self._masks[i])
             _release(self._maps[i])
+
+    def _weight(self, i: int) -> float:
+        return 1.0 if self.weights is None else float(self.weights[i])
 
     def _count_defective(self, i: int) -> int:
         mask = np.asarray(self._masks[i])
