@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn import config_context
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
-from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, get_scorer, roc_auc_score
@@ -752,7 +752,7 @@ def test_detector_search_with_scorers(tiny_params, grey_images):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         search.fit(X, y)
-    assert not caught
+    assert {warning.category for warning in caught} <= {ConvergenceWarning}  # of one epoch
     for name in ("auc", "ap"):
         scores = search.cv_results_[f"mean_test_{name}"]
         assert ((scores >= 0) & (scores <= 1)).all()
