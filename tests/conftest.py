@@ -19,11 +19,18 @@ TINY = {
     "weights": None,
     "input_size": 64,
     "cross_conv_hidden_channels": 8,
+    "strides": (32, 64, 128),
     "n_coupling_blocks": 2,
     "n_epochs": 2,
+    "contamination": 0.01,
+    "score_mode": "mean",
+    "map_mode": "max",
     "random_state": 0,
 }
-"""Parameters of a detector that fits in a second."""
+"""Parameters of a detector that fits in a second, and trains on all images that it is given."""
+
+BY_DEFAULT = {"strides": (8, 16, 32, 64), "contamination": "auto", "score_mode": "fused", "map_mode": "fused"}
+"""What of it is otherwise by default."""
 
 FAST = {**TINY, "input_size": 32, "n_coupling_blocks": 1, "n_epochs": 1}
 """The same for what is not about the flow: a fifth of a second."""

@@ -1,7 +1,6 @@
 """AUPIMO against values computed by hand and against a loop over thresholds."""
 
 import re
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +30,9 @@ def data(request):
 
 
 def slow_scores(masks, maps, bounds, weights=None):
-    """Every threshold in turn, every image in turn."""
+    """Every threshold in turn, every image in turn, between the rates nearest to the bounds."""
     weights = np.ones(len(masks)) if weights is None else weights
     good = [i for i, mask in enumerate(masks) if not np.any(mask)]
-    low, high = np.log(bounds)
     scores = np.full(len(masks), np.nan)
     for i in np.flatnonzero(weights):
         if i in good:
@@ -43,20 +41,23 @@ def slow_scores(masks, maps, bounds, weights=None):
         for threshold in np.unique(np.concatenate([np.ravel(m) for m in maps]))[::-1]:
             rates = [np.mean(maps[k] >= threshold) for k in good]
             curve.append((np.average(rates, weights=weights[good]), np.mean(maps[i][masks[i]] >= threshold)))
-        area = 0.0
-        for (x0, y0), (x1, y1) in pairwise((np.log(x), y) for x, y in curve if x > 0):
-            start, end = np.clip([x0, x1], low, high)
-            if end > start:
-                area += (end - start) * np.mean(np.interp([start, end], [x0, x1], [y0, y1]))
-        scores[i] = area / (high - low)
+        x, y = np.array(curve).T
+        low, high = nearest(x[x > 0], bounds)
+        x, y = np.log(x[(x >= low) & (x <= high)]), y[(x >= low) & (x <= high)]
+        area = np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2)
+        scores[i] = min(area / np.log(bounds[1] / bounds[0]), 1)
     return scores
+
+
+def nearest(rates, bounds):
+    return tuple(rates[np.argmin(np.abs(rates - bound))] for bound in bounds)
 
 
 def sorted_scores(masks, maps, bounds):
     """All values of good images at once; every defective pixel in turn."""
     values, counts = np.unique(maps[~masks.any(axis=(1, 2))], return_counts=True)
     rates = np.cumsum(counts[::-1])[::-1] / counts.sum()
-    low, high = np.log(bounds)
+    low, high = np.log(nearest(rates, bounds))
     scores = np.full(len(masks), np.nan)
     for i in np.flatnonzero(masks.any(axis=(1, 2))):
         found = []
@@ -67,8 +68,8 @@ def sorted_scores(masks, maps, bounds):
             growing = (
                 0 if after == before else (end - start) * ((start + end) / 2 - before) / (after - before)
             )
-            found.append((high - end + growing) / (high - low))
-        scores[i] = np.mean(found)
+            found.append((high - end + growing) / np.log(bounds[1] / bounds[0]))
+        scores[i] = min(np.mean(found), 1)
     return scores
 
 
@@ -98,16 +99,45 @@ def test_aupimo_score_values_by_hand():
     assert mean == pytest.approx(np.mean(expected[1:]), **EXACT)
 
 
-def test_aupimo_score_bounds_between_rates_cut_the_curve():
-    # Found from 0.2 on, or half of it while the rate grows from 0.2 to 0.3.
-    masks, maps = np.zeros((3, 1, 10)), np.zeros((3, 1, 10))
-    maps[0] = np.arange(1, 11)
+def test_aupimo_score_bounds_between_rates_give_way_to_the_nearest_rates():
+    masks, maps = np.zeros((6, 1, 10)), np.zeros((6, 1, 10))
+    maps[0] = np.arange(1, 11)  # rates of 0.1 to 1
     masks[1:, 0, 0] = 1
-    maps[1, 0, 0], maps[2, 0, 0] = 8.5, 8
-    scores = aupimo_score(masks, maps, fpr_bounds=(0.15, 0.25), per_image=True)
-    length, growing = np.log(0.25 / 0.15), np.log(0.25 / 0.2)
-    expected = [np.nan, growing / length, growing**2 / np.log(0.3 / 0.2) / 2 / length]
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-12)
+    maps[1:, 0, 0] = [
+        11,  # found at all rates from 0.2 to 0.3
+        8.5,  # the same
+        8,  # half of it, while the rate grows from 0.2 to 0.3
+        7.99,  # from 0.3 on
+        0,  # never
+    ]
+    found = np.array([np.nan, 1, 1, 0.5, 0, 0])
+    for bounds in [(0.17, 0.28), (0.22, 0.33), (0.22, 0.28)]:
+        scores = aupimo_score(masks, maps, fpr_bounds=bounds, per_image=True)
+        # Perfect maps score 0.81 at the first bounds, and 1.68 but for the clipping at the last.
+        expected = np.minimum(found * np.log(0.3 / 0.2) / np.log(bounds[1] / bounds[0]), 1)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-12)
+        mean = aupimo_score(masks, maps, fpr_bounds=bounds)
+        assert mean == pytest.approx(np.nanmean(expected), **EXACT)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 2, 0]])
+def test_aupimo_score_bounds_half_way_between_rates_take_the_higher_ones(order):
+    masks, maps = np.zeros((3, 1, 8)), np.zeros((3, 1, 8))
+    masks[2, 0, 0], maps[2, 0, 0] = 1, 14.5
+    maps[0], maps[1] = np.arange(0, 16, 2), np.arange(1, 16, 2)  # rates are sixteenths
+    bounds = (3 / 32, 13 / 32)
+    expected = pytest.approx(np.log(7 / 2) / np.log(13 / 3), **EXACT)
+    assert aupimo_score(masks[order], maps[order], fpr_bounds=bounds) == expected
+    weights = np.array([3, 3, 1])[order]
+    assert aupimo_score(masks[order], maps[order], fpr_bounds=bounds, sample_weight=weights) == expected
+
+
+def test_aupimo_score_few_good_pixels_keep_a_perfect_map_from_one():
+    # With more than 1 / 1e-5 of them, too.
+    masks, maps = np.zeros((2, 400, 400)), np.zeros((2, 400, 400))
+    maps[0] = np.arange(400 * 400).reshape(400, 400)
+    masks[1, 0, 0], maps[1, 0, 0] = 1, 400 * 400
+    assert aupimo_score(masks, maps) == pytest.approx(np.log10(16 / 2), **EXACT)
 
 
 @pytest.mark.parametrize("bounds", [BOUNDS, (0.0021, 0.03), (0.03, 0.04), (0.1, 1), [0.0777, 0.5]])
@@ -194,8 +224,8 @@ def test_aupimo_score_equal_values_of_several_good_images_add_up():
     masks, maps = np.zeros((6, 1, 10)), np.full((6, 1, 10), 5)
     maps[0, 0, :5] = 9  # a rate of 0.1 at 9 and of 1 at 5
     masks[5, 0, 0] = 1
-    assert aupimo_score(masks, maps, fpr_bounds=(0.1, 0.4)) == pytest.approx(
-        np.log(4) / np.log(10) / 2, **EXACT
+    assert aupimo_score(masks, maps, fpr_bounds=(0.1, 0.6)) == pytest.approx(
+        np.log(10) / np.log(6) / 2, **EXACT
     )
 
 
@@ -237,7 +267,7 @@ def test_aupimo_score_type_of_masks_changes_nothing(data):
 def test_aupimo_score_type_of_maps_values_are_compared_as_they_are(dtype, data):
     masks, maps = data
     typed = (np.clip(maps, 0, 10) if dtype is bool else np.clip(10 * maps, 0, 100)).astype(dtype)
-    bounds = (0.6, 1) if dtype is bool else (0.01, 0.2)
+    bounds = (typed[:3].mean(), 1) if dtype is bool else (0.01, 0.2)
     expected = slow_scores(masks, typed, bounds)
     assert 0 < np.nanmean(expected) < 1
     scores = aupimo_score(masks, typed, fpr_bounds=bounds, per_image=True)
@@ -367,6 +397,9 @@ def test_aupimo_score_too_few_good_pixels_raise():
     with pytest.raises(ValueError, match=message):
         aupimo_score(masks, maps, fpr_bounds=(0.04, 0.5))
     assert aupimo_score(masks, maps, fpr_bounds=(0.05, 0.5)) == 1
+    # Even where 0.05 is nearer than 0.
+    with pytest.raises(ValueError, match=r"jumps from 0 to 0.05\."):
+        aupimo_score(masks, maps, fpr_bounds=(0.0499, 0.5))
 
 
 def test_aupimo_score_suggested_lower_bound_is_taken():
@@ -387,23 +420,30 @@ def test_aupimo_score_highest_good_values_equal_raise():
         aupimo_score(masks, maps, fpr_bounds=(0.05, 0.2))
 
 
-def test_aupimo_score_no_rate_between_bounds_raises():
+@pytest.mark.parametrize(
+    ("bounds", "rate", "value"), [((0.21, 0.29), "0.2", 4), ((0.31, 0.49), "0.4", 3), ((0.91, 0.99), "1", 0)]
+)
+def test_aupimo_score_bounds_with_the_same_nearest_rate_raise(bounds, rate, value):
     masks, maps = np.zeros((2, 1, 100)), np.zeros((2, 1, 100))
-    masks[1, 0, 0], maps[0] = 1, np.arange(100) // 20
-    with pytest.raises(
-        ValueError, match=r"at the value 3.0, .* from 0.2 to 0.4\..* a lower bound of 0.4 or more"
-    ):
-        aupimo_score(masks, maps, fpr_bounds=(0.25, 0.35))
-    assert aupimo_score(masks, maps, fpr_bounds=(0.25, 0.4)) == 0
+    masks[1, 0, 0], maps[0] = 1, np.arange(100) // 20  # rates of 0.2, 0.4, 0.6, 0.8 and 1
+    message = (
+        rf"fpr_bounds={re.escape(str(bounds))} can't be resolved by the 100 pixels of good images: the nearest .* "
+        rf"rate to both is {rate}, at the value {value}\.0\. Pass bounds that are farther apart, more good images, or "
+    )
+    with pytest.raises(ValueError, match=message):
+        aupimo_score(masks, maps, fpr_bounds=bounds)
+    assert aupimo_score(masks, maps, fpr_bounds=(0.29, 0.31)) == 0
+    assert aupimo_score(masks, maps + 9 * masks, fpr_bounds=(0.29, 0.31)) == 1
 
 
-def test_aupimo_score_rates_equal_to_a_bound_but_for_rounding_are_within():
+def test_aupimo_score_bounds_equal_to_rates_but_for_rounding_give_perfect_maps_one():
     for n in range(2, 40):
         masks, maps = np.zeros((2, n, 3)), np.zeros((2, n, 3))
-        masks[1, 0, 0], maps[0] = 1, np.arange(n)[:, np.newaxis]
+        masks[1, 0, 0], maps[1, 0, 0], maps[0] = 1, n, np.arange(n)[:, np.newaxis]
         for k in range(1, n):
-            assert aupimo_score(masks, maps, fpr_bounds=(k / n, (k + 0.5) / n)) < 0.6
-            assert aupimo_score(masks, maps, fpr_bounds=(1 / n, (k + 1) / n)) < 0.6
+            assert aupimo_score(masks, maps, fpr_bounds=(k / n, (k + 1) / n)) == 1
+            assert aupimo_score(masks, maps, fpr_bounds=(1 / n, (k + 1) / n)) == 1
+            assert aupimo_score(masks, -maps, fpr_bounds=(1 / n, (k + 1) / n)) == 0
 
 
 def test_aupimo_score_constant_maps_raise():

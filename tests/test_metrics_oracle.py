@@ -102,11 +102,11 @@ def structured(seed):
     return masks, np.round(maps, 2) if seed % 3 == 1 else maps
 
 
-def of_ranks(maps):
+def of_ranks(maps, n_good=10):
     """Ranks of the values in place of them, and how many thresholds put one on each rank and one between."""
     _, ranks = np.unique(maps, return_inverse=True)
     ranks = ranks.reshape(maps.shape).astype(np.float64)
-    return ranks, 2 * int(ranks[:10].max() - ranks[:10].min()) + 1
+    return ranks, 2 * int(ranks[:n_good].max() - ranks[:n_good].min()) + 1
 
 
 def anomalib_aupimo(masks, maps, n_thresholds, bounds):
@@ -115,46 +115,54 @@ def anomalib_aupimo(masks, maps, n_thresholds, bounds):
     return metric.compute()[1].aupimos.numpy()
 
 
-def rates_near(maps, bounds):
-    """The false-positive rates that are nearest to the bounds."""
-    good = np.sort(maps[:10].ravel())
-    rates = 1 - np.searchsorted(good, np.unique(good)) / len(good)
-    return tuple(float(rates[np.argmin(np.abs(rates - bound))]) for bound in bounds)
+def of_counts(lower, upper):
+    """Bounds that are 5,000ths: the numbers of good pixels above the threshold."""
+    return lower / 5000, upper / 5000
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_aupimo_score_agrees(seed):
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (0.001, 0.01),  # 5 and 50 pixels
+        (0.00273, 0.03113),  # 13.65 and 155.65
+        of_counts(1.3, 8.7),  # a perfect map scores 1.16, but for the clipping,
+        of_counts(1.7, 8.3),  # and 0.87
+        of_counts(2.1, 3.9),
+        (0.0712, 1),
+        None,
+    ],
+)
+def test_aupimo_score_agrees(bounds, seed):
     masks, maps = structured(seed)
     ranks, n_thresholds = of_ranks(maps)
-    for bounds in ((0.0005, 0.005), (0.01, 0.3)):
-        near = rates_near(maps, bounds)
-        expected = anomalib_aupimo(masks, ranks, n_thresholds, near)
-        actual = aupimo_score(masks, maps, fpr_bounds=near, per_image=True)
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
-        mean = aupimo_score(masks, maps, fpr_bounds=near)
-        assert mean == pytest.approx(np.nanmean(expected), abs=1e-12)
+    if bounds is None:
+        bounds = tuple(
+            np.exp(np.sort(np.random.RandomState(seed).uniform(np.log(0.0003), 0, size=2))).tolist()
+        )
+    expected = anomalib_aupimo(masks, ranks, n_thresholds, bounds)
+    actual = aupimo_score(masks, maps, fpr_bounds=bounds, per_image=True)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
+    mean = aupimo_score(masks, maps, fpr_bounds=bounds)
+    assert mean == pytest.approx(np.nanmean(expected), abs=1e-12)
 
 
-def test_aupimo_score_agrees_with_default_thresholds():
-    masks, maps = structured(2)
-    expected = anomalib_aupimo(masks, maps, 300_000, (0.001, 0.01))
-    actual = aupimo_score(masks, maps, fpr_bounds=(0.001, 0.01), per_image=True)
+@pytest.mark.parametrize(
+    ("seed", "bounds"),
+    [(2, (0.001, 0.01)), (2, (0.00273, 0.03113)), (5, of_counts(1.7, 8.3)), (1, (0.0123, 0.2))],
+)
+def test_aupimo_score_agrees_with_default_thresholds(seed, bounds):
+    masks, maps = structured(seed)
+    expected = anomalib_aupimo(masks, maps, 300_000, bounds)
+    actual = aupimo_score(masks, maps, fpr_bounds=bounds, per_image=True)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_aupimo_score_cuts_at_the_bounds_where_anomalib_takes_the_nearest_rates(seed):
-    # It divides by the range between the bounds nevertheless.
-    masks, maps = structured(seed)
+def test_aupimo_score_agrees_that_bounds_with_the_same_nearest_rate_are_an_error():
+    masks, maps = structured(2)
     ranks, n_thresholds = of_ranks(maps)
-    bounds = (0.00273, 0.03113)
-    near = rates_near(maps, bounds)
-    ratio = np.log(near[1] / near[0]) / np.log(bounds[1] / bounds[0])
-    expected = anomalib_aupimo(masks, ranks, n_thresholds, bounds)
-    actual = ratio * aupimo_score(masks, maps, fpr_bounds=near, per_image=True)
-    np.testing.assert_allclose(np.minimum(actual, 1), expected, rtol=0, atol=1e-12)
-    assert (
-        1e-4
-        < np.nanmax(np.abs(aupimo_score(masks, maps, fpr_bounds=bounds, per_image=True) - expected))
-        < 0.05
-    )
+    for bounds in (of_counts(2.6, 3.4), of_counts(0.9, 7)):
+        with pytest.raises((RuntimeError, ValueError)):
+            anomalib_aupimo(masks, ranks, n_thresholds, bounds)
+        with pytest.raises(ValueError, match="can't be resolved"):
+            aupimo_score(masks, maps, fpr_bounds=bounds)

@@ -66,7 +66,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     """Image anomaly detection with cross-scale flows (CS-Flow).
 
     Learns from images of good parts alone. A frozen network turns each image into
-    feature maps at three scales, a normalizing flow learns their density, and what the
+    feature maps at several scales, a normalizing flow learns their density, and what the
     flow finds unlikely is anomalous, as a whole (scores) and place by place (maps).
 
     Read more in the :doc:`user guide </quickstart>`.
@@ -91,13 +91,13 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         ``tf_efficientnet_lite1`` and ``2`` with the extra ``lite``, and for others
         from timm's local cache or its hub. A path: a local state dict. None: random.
         Acts in `fit`.
-    strides : sequence of int, default=(32, 64, 128)
-        Strides of the flow's scales against the image, each twice the one before, such as
-        (8, 16, 32, 64). Those up to 32 are stages of one pass of the backbone; those above
+    strides : sequence of int, default=(8, 16, 32, 64)
+        Strides of the flow's scales against the image, each twice the one before.
+        The paper's are (32, 64, 128). Those up to 32 are stages of one pass of the backbone; those above
         come from the image at half, a quarter, ... of its size. A vision transformer has
         its patches' size as its only stride in one pass. Acts in `fit`.
-    n_coupling_blocks : int, default=4
-        Number of coupling blocks of the flow. Acts in `fit`.
+    n_coupling_blocks : int, default=2
+        Number of coupling blocks of the flow; the paper has 4. Acts in `fit`.
     cross_conv_hidden_channels : int or sequence of int, default=64
         Hidden channels of the flow's subnets, of all scales or of each; the paper has 1024.
         Acts in `fit`.
@@ -109,12 +109,12 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     whiten : bool, default=True
         Whether the features are whitened before the flow; the paper's are not. Acts in
         `fit`.
-    n_epochs : int or "auto", default=8
+    n_epochs : int or "auto", default="auto"
         Passes over the training images. ``"auto"``: as many as make 300 steps, after which
         the flow has learnt what it can, however many images there are. Acts in `fit`.
     batch_size : int, default=16
         Images per training step. Acts in `fit` and `partial_fit`.
-    learning_rate : float, default=2e-3
+    learning_rate : float, default=4e-3
         Learning rate of Adam; the highest one of a one-cycle schedule. Acts in `fit` and
         `partial_fit`.
     lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
@@ -125,7 +125,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     max_grad_norm : float or None, default=1.0
         Norm that gradients are clipped to; None leaves them as they are. Acts in `fit`
         and `partial_fit`.
-    feature_noise : float, default=0.5
+    feature_noise : float, default=0.25
         Standard deviation of white noise that is added to the (whitened) features in
         training. Without it the flow fits a few hundred images too closely, and calls
         good images that it has not seen anomalous. The paper has none. Acts in `fit` and
@@ -136,19 +136,19 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Seed of the flow's initial weights and of the order of images in training, and
         of the backbone where `weights` is None. An int gives the same results bit for
         bit in every fit on one device.
-    contamination : float or "auto", default=0.01
+    contamination : float or "auto", default="auto"
         Sets `offset_` and, by the highest values of the maps, `map_threshold_`. ``"auto"``: about
         5 % of fresh good images are called anomalous, and about as many have anomalous
         pixels; by a fifth of the training images, which is held out of the training (see
         :func:`~skcsflow.calibration.prediction_limit`). A number in (0, 0.5]: the share of the
         training images that is called anomalous; of fresh images more are. See also
         :meth:`calibrate`. Acts in `fit`, `partial_fit` and `calibrate`.
-    score_mode : {"fused", "mean"}, default="mean"
+    score_mode : {"fused", "mean"}, default="fused"
         How an image's energies become a score: by the highest ones of each scale, compared with
         those of good images (:class:`~skcsflow.nn.EnergyStatistics`), or by the mean over the
         whole image at all scales, as in the paper. For the former, a fifth of the training
         images is held out. Acts in `fit`.
-    map_mode : {"fused", "max", "all"}, default="max"
+    map_mode : {"fused", "max", "all"}, default="fused"
         How the scales' anomaly maps become one: the sum of the two largest scales', compared with
         those of good images; the largest scale alone, as in the paper; or the product of all,
         as in anomalib. Acts in `fit`.
@@ -236,24 +236,24 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         image_shape: tuple[int, ...] | None = None,
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
-        strides: Sequence[int] = (32, 64, 128),
-        n_coupling_blocks: int = 4,
+        strides: Sequence[int] = (8, 16, 32, 64),
+        n_coupling_blocks: int = 2,
         cross_conv_hidden_channels: int | Sequence[int] = 64,
         kernel_size: int | Sequence[int] = 3,
         clamp: float = 3.0,
         whiten: bool = True,
-        n_epochs: int | str = 8,
+        n_epochs: int | str = "auto",
         batch_size: int = 16,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 4e-3,
         lr_schedule: str = "one_cycle",
         weight_decay: float = 1e-5,
         max_grad_norm: float | None = 1.0,
-        feature_noise: float = 0.5,
+        feature_noise: float = 0.25,
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
-        contamination: float | str = 0.01,
-        score_mode: str = "mean",
-        map_mode: str = "max",
+        contamination: float | str = "auto",
+        score_mode: str = "fused",
+        map_mode: str = "fused",
         memory: Any = None,
         device: str | torch.device = "auto",
         precision: str = "auto",
@@ -566,9 +566,10 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n,), float64
-            Minus the paper's anomaly score, ``-mean(z ** 2) / 2`` (equation 7); with
-            ``score_mode="top"`` the mean over the most anomalous positions alone. Higher
-            is more normal. A row's score doesn't depend on the other rows.
+            Higher is more normal. By default minus how far the highest energies of each scale are
+            above those of good images (:class:`~skcsflow.nn.EnergyStatistics`); with
+            ``score_mode="mean"`` minus the paper's anomaly score, ``-mean(z ** 2) / 2``
+            (equation 7). A row's score doesn't depend on the other rows.
         """
         return np.array([-s.anomaly_score for s in self._score_images(X)])
 

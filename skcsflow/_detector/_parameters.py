@@ -36,6 +36,7 @@ PAPER_PARAMS: dict[str, Any] = {
     "weight_decay": 1e-5,
     "max_grad_norm": 1.0,
     "feature_noise": 0.0,
+    "contamination": 0.01,
     "score_mode": "mean",
     "map_mode": "max",
     "precision": "float32",

@@ -63,9 +63,9 @@ def aupimo_score(
     ValueError
         If shapes or lengths don't agree, something is empty, a map holds NaN or infinity, or a weight is
         negative. If `fpr_bounds` is not an ascending pair within (0, 1]. If no image is good, or none is
-        defective. If the false-positive rate jumps over the lower bound from 0, or over both bounds at once:
-        there are too few good pixels, fewer than ``1 / lower``, or too many of their highest values are equal.
-        The curve isn't known between the bounds then.
+        defective. If the false-positive rate jumps over the lower bound from 0, or the same rate is nearest to
+        both bounds: there are too few good pixels (fewer than ``1 / lower``, in the first case), or too many of
+        their highest values are equal.
     TypeError
         If masks or maps don't hold real numbers.
 
@@ -77,9 +77,16 @@ def aupimo_score(
     Notes
     -----
     The score is exact: every distinct value of a good pixel is a threshold. Where defective and good pixels have
-    the same value, T grows linearly with log F. The curve is cut at the bounds themselves, even if no threshold
-    has just these rates. Maps are read twice, image by image. Besides one image, only the highest values of good
-    images are held, about as many as `upper` times the number of good pixels.
+    the same value, T grows linearly with log F.
+
+    The rate takes steps, of one good pixel or more, so it may not take the values L and U. As in the authors'
+    code, the integral then goes from the rate nearest to L to the rate nearest to U. It is still divided by
+    log(U / L), of the bounds as they were given, and a score above 1 becomes 1. So where good pixels are few, a
+    perfect map may score below 1, such as 0.90 with 160,000 good pixels and the default bounds: log(16 / 2) /
+    log(10). Scores at such bounds can be compared at the same number of good pixels only.
+
+    Maps are read twice, image by image. Besides one image, only the highest values of good images are held, about
+    as many as `upper` times the number of good pixels.
 
     References
     ----------
@@ -115,8 +122,11 @@ def aupimo_score(
             "images, so add some, with masks that are non-zero where defective."
         )
     values, rates = _highest_good_values(pixels, bounds[1])
-    _check_resolution(values, rates, bounds, pixels.n_good)
-    between, equal = _credits(rates, bounds)
+    for bound in bounds:  # rounding must not keep a perfect map from a score of 1
+        rates[np.abs(rates - bound) <= _ROUNDING * bound] = bound
+    ends = _nearest_rates(pixels, values, rates, bounds)
+    range_ratio = np.log(ends[1] / ends[0]) / np.log(bounds[1] / bounds[0])
+    between, equal = range_ratio * _credits(rates, ends)
     scores = np.full(pixels.n_images, np.nan)
     total = total_weight = 0.0
     for image in pixels:
@@ -124,7 +134,7 @@ def aupimo_score(
             defective = image.map[image.mask]
             below = np.searchsorted(values, defective, side="left")
             is_tied = np.searchsorted(values, defective, side="right") > below
-            score = float(np.mean(np.where(is_tied, equal[below], between[below])))
+            score = min(float(np.mean(np.where(is_tied, equal[below], between[below]))), 1.0)
             scores[image.position] = score
             total += image.weight * score
             total_weight += image.weight
@@ -182,38 +192,44 @@ def _merge(
     return values[-n_kept:].copy(), weights[-n_kept:].copy(), n_kept <= len(values)
 
 
-def _check_resolution(
-    values: NDArray[Any], rates: NDArray[np.float64], bounds: tuple[float, float], n_good: int
-) -> None:
-    """Check that the rate doesn't jump over the lower bound from 0, or over both bounds at once."""
-    lower, upper = bounds
-    i = int(np.count_nonzero(rates >= lower * (1 - _ROUNDING))) - 1  # the first that isn't below the bound
-    is_first = i == len(rates) - 1
-    if rates[i] > (lower if is_first else upper) * (1 + _ROUNDING):
+def _nearest_rates(
+    pixels: Pixels, values: NDArray[Any], rates: NDArray[np.float64], bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """Find the rates that are nearest to the bounds; check that the lower bound has one, and that they differ."""
+    lower = bounds[0]
+    problem = f"fpr_bounds={bounds} can't be resolved by the {pixels.n_good} pixels of good images:"
+    if rates[-1] > lower:
         raise ValueError(
-            f"fpr_bounds={bounds} can't be resolved by the {n_good} pixels of good images: at the value {values[i]}, "
-            f"their false-positive rate jumps from {0 if is_first else rates[i + 1]:.3g} to {rates[i]:.3g}. Pass "
+            f"{problem} at the value {values[-1]}, their false-positive rate jumps from 0 to {rates[-1]:.3g}. Pass "
             f"more good images (a lower bound of {lower} takes {np.ceil((1 - _ROUNDING) / lower):.0f} pixels or "
             "more), maps with fewer equal values among the highest"
-            + (f", or a lower bound of {rates[i]:.10g} or more." if rates[i] < 1 - _ROUNDING else ".")
+            + (f", or a lower bound of {rates[-1]:.10g} or more." if rates[-1] < 1 - _ROUNDING else ".")
         )
+    distances = [np.abs(rates - bound) for bound in bounds]
+    # Half-way between two rates, the higher one is taken.
+    first, last = (
+        int(np.argmax(d <= d.min() + _ROUNDING * b)) for d, b in zip(distances, bounds, strict=True)
+    )
+    if not rates[first] < rates[last]:
+        raise ValueError(
+            f"{problem} the nearest false-positive rate to both is {rates[first]:.3g}, at the value {values[first]}. "
+            "Pass bounds that are farther apart, more good images, or maps with fewer equal values among the highest."
+        )
+    return float(rates[first]), float(rates[last])
 
 
-def _credits(
-    rates: NDArray[np.float64], bounds: tuple[float, float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The score that one defective pixel alone would have: its share of the range of log F in which it is found.
+def _credits(rates: NDArray[np.float64], ends: tuple[float, float]) -> NDArray[np.float64]:
+    """The share of the range of log F, between rates at its ends, in which one defective pixel is found.
 
     Returns
     -------
-    between : ndarray of shape (k + 1,), float64
-        Element i is for a pixel above i of the k good values, and equal to none.
-    equal : ndarray of shape (k + 1,), float64
-        Element i is for a pixel equal to the good value i. The last element is there for its index only.
+    ndarray of shape (2, k + 1), float64
+        Element (0, i) is for a pixel above i of the k good values, and equal to none. Element (1, i) is for a
+        pixel equal to the good value i; its last element is there for its index only.
     """
-    low, high = np.log(bounds)
+    low, high = np.log(ends)
     after = np.log(rates)
-    before = np.append(after[1:], low - 1)  # in truth -inf; the first step ends at or below the lower bound
+    before = np.append(after[1:], low - 1)  # in truth -inf; the first step ends at or below the lower end
     start, end = np.clip(before, low, high), np.clip(after, low, high)
     step = after - before
     # The integral of (x - before) / step from start to end.
@@ -221,4 +237,4 @@ def _credits(
     np.divide((end - start) * (start + end - 2 * before), 2 * step, out=growing, where=step > 0)
     between = np.append(high - end, high - low) / (high - low)
     equal = np.append(high - end + growing, 0) / (high - low)
-    return between, equal
+    return np.stack([between, equal])

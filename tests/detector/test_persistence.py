@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from conftest import BY_DEFAULT
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -81,6 +82,7 @@ def test_round_trips_give_the_same_bits_and_leave_the_live_detector_alone(fitted
     "changes",
     [
         {"whiten": False, "map_mode": "all", "score_mode": "fused"},
+        BY_DEFAULT,
         {"precision": "float64"},
         {"precision": "bfloat16"},
         {"num_channels": 1, "input_size": (96, 64), "clamp": 1.5, "n_coupling_blocks": 1},

@@ -29,8 +29,12 @@ PARAMS = {
     "weights": None,
     "input_size": 64,
     "cross_conv_hidden_channels": 8,
+    "strides": (32, 64, 128),
     "n_coupling_blocks": 2,
     "n_epochs": 2,
+    "contamination": 0.01,
+    "score_mode": "mean",
+    "map_mode": "max",
     "random_state": 0,
     "device": "cuda",
     "precision": "float32",
@@ -245,9 +249,24 @@ def test_rows_do_not_depend_on_the_others_or_their_number(images, fitted, precis
     np.testing.assert_array_equal(alone, scores[60:])
 
 
-def test_training_images_are_scored_by_fit_as_later(images):
-    detector = fit(images[:19], contamination=0.5)
+@pytest.mark.parametrize("mode", ["mean", "fused"])
+def test_training_images_are_scored_by_fit_as_later(images, mode):
+    detector = fit(images[:19], contamination=0.5, score_mode=mode)
     assert detector.offset_ == np.median(detector.score_samples(images[:19]))
+
+
+def test_defaults_agree_with_the_cpu(images):
+    defaults = {
+        "strides": (8, 16, 32, 64),
+        "contamination": "auto",
+        "score_mode": "fused",
+        "map_mode": "fused",
+    }
+    detector = fit(images[:40], **defaults)
+    on_cpu = loaded_on(detector, "cpu")
+    np.testing.assert_allclose(detector.score_samples(images), on_cpu.score_samples(images), atol=1e-3)
+    np.testing.assert_allclose(detector.transform(images), on_cpu.transform(images), atol=1e-2)
+    np.testing.assert_array_equal(detector.predict(images[40:]), on_cpu.predict(images[40:]))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
