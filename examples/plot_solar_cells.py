@@ -59,7 +59,7 @@ stopwatch.lap(f"read {len(train)} cells to train on and {len(test)} to test with
 # Default parameters. Scores are higher for more normal images, as everywhere in scikit-learn.
 
 detector = CSFlowDetector(random_state=0).fit(train)
-stopwatch.lap(f"fit, {detector.n_epochs} epochs")
+stopwatch.lap(f"fit, {len(detector.history_['loss'])} epochs")
 
 scores = detector.score_samples(test)
 stopwatch.lap(f"score {len(test)} cells")
