@@ -139,7 +139,7 @@ def test_map_threshold_between_neighbouring_floats_tells_them_apart(fitted_copy,
 def test_map_threshold_of_fit_is_exceeded_in_the_share_of_training_images(tiny_params, size):
     # In maps at the images' own size: the finer the grid, the higher the peaks.
     images = np.random.RandomState(0).randint(256, size=(20, *size), dtype=np.uint8)
-    detector = CSFlowDetector(**{**tiny_params, "n_epochs": 1}, contamination=0.25).fit(images)
+    detector = CSFlowDetector(**{**tiny_params, "n_epochs": 1, "contamination": 0.25}).fit(images)
     peaks = detector.transform(images).max(axis=(1, 2))
     assert detector.map_threshold_ == np.percentile(peaks.tolist(), 75)
     assert detector.predict_masks(images).any(axis=(1, 2)).sum() == 5

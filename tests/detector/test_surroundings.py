@@ -234,7 +234,7 @@ def test_numpy_integers_are_taken_for_every_count(grey_images):
     params |= {
         "cross_conv_hidden_channels": np.int32(8),
         "clamp": np.float32(3),
-        "learning_rate": np.float64(2e-3),
+        "learning_rate": np.float64(4e-3),
     }
     found = CSFlowDetector(**params, n_jobs=np.int64(2)).fit(grey_images)
     np.testing.assert_array_equal(found.score_samples(grey_images), expected)
