@@ -44,8 +44,8 @@ plt.show()
 
 # %%
 # `fit` holds out a fifth of the training images, and sets that threshold by them.
-# :meth:`~skcsflow.CSFlowDetector.calibrate` sets it for a false-positive rate of your choice, here of at most one in ten,
-# by good images of your own: the first 20 of the test images. The rest is tested with.
+# :meth:`~skcsflow.CSFlowDetector.calibrate` sets it for a false-positive rate of your choice, here of at most one in
+# ten, by good images of your own: the first 20 of the test images. The rest is tested with.
 
 detector.calibrate(X[:20], fpr=0.1)
 X, y, masks, kinds, scores = X[20:], y[20:], masks[20:], kinds[20:], scores[20:]

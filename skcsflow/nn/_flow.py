@@ -119,15 +119,18 @@ class CrossScaleFlow(nn.Module):
             if isinstance(module, CrossScaleSubnet):
                 module.reset_parameters(generator)
 
-    def initialize_whitening(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.003) -> None:
+    def initialize_whitening(
+        self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float | None = None
+    ) -> None:
         """Set the whitening layer from training features, see :meth:`ScaleWhitening.initialize`.
 
         Parameters
         ----------
         batches : iterable of sequences of n_scales Tensors of shape (B, channels[i], H_i, W_i)
             The training features.
-        shrinkage : float, default=0.003
-            How far the covariance is shrunk towards the identity.
+        shrinkage : float, default=None
+            How far the covariance is shrunk towards the identity, from 0 to 1; None: as the number
+            of images asks for.
 
         Raises
         ------

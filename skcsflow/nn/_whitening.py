@@ -20,7 +20,7 @@ class ScaleWhitening(nn.Module):
 
     The covariance is shrunk towards a multiple of the identity,
     :math:`\Sigma = (1 - \alpha) S + \alpha \bar s I` with :math:`\bar s` the mean
-    variance, as a few hundred images do not determine it fully.
+    variance, as few images do not determine it fully.
 
     The layer is not part of the paper's model. It takes the feature maps' first two
     moments off the coupling blocks' hands, which leaves them with less to learn.
@@ -45,7 +45,7 @@ class ScaleWhitening(nn.Module):
         self.scales = nn.ModuleList(_LinearMap(c) for c in channels)
 
     @torch.no_grad()
-    def initialize(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float = 0.003) -> None:
+    def initialize(self, batches: Iterable[Sequence[Tensor]], *, shrinkage: float | None = None) -> None:
         r"""Set mean and weight from feature maps.
 
         Parameters
@@ -53,14 +53,18 @@ class ScaleWhitening(nn.Module):
         batches : iterable of sequences of Tensors of shape (B, channels[i], H_i, W_i)
             The training features, in any number of batches. They are read once; the
             sums are kept in float64.
-        shrinkage : float, default=0.003
-            :math:`\alpha`, from 0 (none) to 1 (scale each dimension alike).
+        shrinkage : float, default=None
+            :math:`\alpha`, from 0 (none) to 1 (scale each dimension alike). None: by the oracle
+            approximating shrinkage of Chen, Wiesel, Eldar and Hero (IEEE Transactions on Signal
+            Processing 58, 2010, equation 23), with the number of images as that of samples:
+            positions of one image are too much alike to count as several.
 
         Raises
         ------
         ValueError
             Where there is no batch, or the features are not finite.
         """
+        n_images = 0
         count = [0] * len(self.scales)
         pivot: list[Tensor] = []
         total: list[Tensor] = []
@@ -73,6 +77,7 @@ class ScaleWhitening(nn.Module):
                 pivot = [x.mean(dim=1, keepdim=True) for x in columns]
                 total = [torch.zeros_like(p) for p in pivot]
                 outer = [p.new_zeros(len(p), len(p)) for p in pivot]
+            n_images += len(features[0])
             for i, x in enumerate(columns):
                 x = x - pivot[i]
                 count[i] += x.shape[1]
@@ -85,7 +90,8 @@ class ScaleWhitening(nn.Module):
             covariance = outer[i] / count[i] - offset @ offset.T
             if not torch.isfinite(covariance).all():
                 raise ValueError(f"The features of scale {i} hold NaN or infinity, or overflow float64.")
-            cast(_LinearMap, scale).whiten((pivot[i] + offset)[:, 0], _shrink(covariance, shrinkage))
+            amount = oas_shrinkage(covariance, n_images) if shrinkage is None else shrinkage
+            cast(_LinearMap, scale).whiten((pivot[i] + offset)[:, 0], _shrink(covariance, amount))
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Whiten the feature maps.
@@ -172,6 +178,14 @@ def _mix_channels(weight: Tensor, x: Tensor) -> Tensor:
     if x.is_cuda:  # a convolution might be computed in TF32, which is too coarse here
         return torch.matmul(weight, x.flatten(2)).view_as(x)
     return nn.functional.conv2d(x, weight[:, :, None, None])
+
+
+def oas_shrinkage(covariance: Tensor, n_samples: int) -> float:
+    """Amount of shrinkage by oracle approximation, as ``sklearn.covariance.oas`` has it."""
+    mean_square, square_of_mean = covariance.square().mean(), covariance.diagonal().mean().square()
+    numerator = mean_square + square_of_mean
+    denominator = (n_samples + 1) * (mean_square - square_of_mean / len(covariance))
+    return 1.0 if denominator == 0 else min((numerator / denominator).item(), 1.0)
 
 
 def _shrink(covariance: Tensor, shrinkage: float) -> Tensor:

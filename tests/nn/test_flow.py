@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import oas
 
 from skcsflow.nn import CrossScaleFlow, CrossScaleSubnet, CSFlowLoss, ScaleWhitening
 from skcsflow.nn._coupling import _sum_per_sample
+from skcsflow.nn._whitening import oas_shrinkage
 
 SIZES = {
     "10/5/3": [(10, 10), (5, 5), (3, 3)],
@@ -284,6 +286,32 @@ def test_whitening_of_its_data_has_mean_0_and_identity_covariance():
         torch.testing.assert_close(
             columns @ columns.T / columns.shape[1], torch.eye(5).double(), rtol=0, atol=1e-9
         )
+
+
+@pytest.mark.parametrize("n", [2, 10, 1000])
+def test_whitening_shrinks_as_scikit_learns_oas(n):
+    data = np.random.RandomState(0).normal(size=(n, 6)) @ np.diag([1, 2, 3, 4, 5, 6]) + 7
+    _, expected = oas(data)
+    covariance = torch.from_numpy(np.cov(data.T, bias=True))
+    assert oas_shrinkage(covariance, n) == pytest.approx(expected, rel=1e-9)
+    # One position an image: whitening by the shrunk covariance.
+    whitening = ScaleWhitening([6]).double()
+    whitening.initialize([[torch.from_numpy(data)[:, :, None, None]]])
+    weight = torch.linalg.inv(whitening.scales[0].inverse_weight @ whitening.scales[0].inverse_weight)
+    torch.testing.assert_close(torch.linalg.inv(weight), torch.from_numpy(oas(data)[0]), rtol=1e-6, atol=1e-9)
+
+
+def test_whitening_counts_images_and_not_positions():
+    generator = torch.Generator().manual_seed(0)
+    data = [torch.randn(8, 5, 6, 6, generator=generator).double() * torch.arange(1.0, 6)[:, None, None]]
+    by_images, by_positions, plain = (ScaleWhitening([5]).double() for _ in range(3))
+    by_images.initialize([[data[0][:3]], [data[0][3:]]])
+    columns = data[0].movedim(1, 0).flatten(1)
+    by_positions.initialize([[columns.T[:, :, None, None]]])
+    covariance = torch.from_numpy(np.cov(columns.numpy(), bias=True))
+    plain.initialize([data], shrinkage=oas_shrinkage(covariance, 8))
+    torch.testing.assert_close(by_images.scales[0].weight, plain.scales[0].weight)
+    assert (by_images.scales[0].weight - by_positions.scales[0].weight).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("value", [0.0, 3.5])
