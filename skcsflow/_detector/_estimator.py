@@ -98,7 +98,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         its patches' size as its only stride in one pass. Acts in `fit`.
     n_coupling_blocks : int, default=2
         Number of coupling blocks of the flow; the paper has 4. Acts in `fit`.
-    cross_conv_hidden_channels : int or sequence of int, default=64
+    cross_conv_hidden_channels : int or sequence of int, default=32
         Hidden channels of the flow's subnets, of all scales or of each; the paper has 1024.
         Acts in `fit`.
     kernel_size : int or sequence of int, default=3
@@ -238,7 +238,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         weights: str | os.PathLike[str] | None = "auto",
         strides: Sequence[int] = (8, 16, 32, 64),
         n_coupling_blocks: int = 2,
-        cross_conv_hidden_channels: int | Sequence[int] = 64,
+        cross_conv_hidden_channels: int | Sequence[int] = 32,
         kernel_size: int | Sequence[int] = 3,
         clamp: float = 3.0,
         whiten: bool = True,

@@ -59,7 +59,7 @@ def latent(detector, X):
 
 DEFAULTS = {
     "input_size": 256, "num_channels": 3, "image_shape": None, "backbone": "tf_efficientnet_lite0",
-    "weights": "auto", "strides": (8, 16, 32, 64), "n_coupling_blocks": 2, "cross_conv_hidden_channels": 64,
+    "weights": "auto", "strides": (8, 16, 32, 64), "n_coupling_blocks": 2, "cross_conv_hidden_channels": 32,
     "kernel_size": 3, "clamp": 3.0, "whiten": True, "n_epochs": "auto", "batch_size": 16, "learning_rate": 4e-3,
     "lr_schedule": "one_cycle", "weight_decay": 1e-5, "max_grad_norm": 1.0, "feature_noise": 0.25,
     "warm_start": False, "random_state": None,
