@@ -64,7 +64,7 @@ plt.show()
 # Where it looks
 # --------------
 # One image of each kind, above without its map and below with it. The solid line is the true mask. All maps share one
-# logarithmic colour scale, so that the map of a good part stays dark. Wrong verdicts are coloured.
+# colour scale, so that the map of a good part stays dark. Wrong verdicts are coloured.
 
 shown = [int(np.flatnonzero(kinds == kind)[0]) for kind in ("good", *np.unique(kinds[y == -1])[:5])]
 AnomalyMapDisplay.from_estimator(detector, X[shown], y[shown], masks=masks[shown], kinds=kinds[shown])

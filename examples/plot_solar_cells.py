@@ -87,13 +87,13 @@ order = np.argsort(scores)
 good = order[~is_defective[order]][len(held_out) // 2]
 bad = order[is_defective[order]][np.linspace(0, len(defective) * 0.7, 5).astype(int)]
 shown = np.array([*bad, good])
-maps = np.log10(detector.transform(test[shown]))
+maps = detector.transform(test[shown])
 stopwatch.lap(f"draw {len(shown)} anomaly maps")
 
 figure = plt.figure(figsize=(10, 6.2), layout="constrained")
 pictures, histogram = figure.subfigures(2, 1, height_ratios=[3, 2])
 axes = pictures.subplots(2, len(shown))
-low, high = np.percentile(maps, [20, 99.5])
+low, high = np.percentile(maps, [50, 99.5])
 for column, (i, anomaly_map) in enumerate(zip(shown, maps, strict=True)):
     kind = "defective" if is_defective[i] else "good"
     axes[0, column].set_title(f"{kind}\nscore {scores[i]:.2f}", fontsize=10)
@@ -101,7 +101,7 @@ for column, (i, anomaly_map) in enumerate(zip(shown, maps, strict=True)):
         ax.imshow(test[i], cmap="gray")
         ax.set_axis_off()
     overlay = axes[1, column].imshow(anomaly_map, cmap="inferno", alpha=0.65, vmin=low, vmax=high)
-pictures.colorbar(overlay, ax=axes, label="log$_{10}$ anomaly", shrink=0.8)
+pictures.colorbar(overlay, ax=axes, label="anomaly", shrink=0.8)
 
 ax = histogram.subplots()
 bins = np.linspace(*np.percentile(scores, [1, 100]), 50)
