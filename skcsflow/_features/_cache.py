@@ -182,7 +182,7 @@ def feature_cache_info(memory: Any) -> FeatureCacheInfo:
     ...     info = feature_cache_info(folder)
     >>> info.n_images
     6
-    >>> 20_000 < info.n_bytes < 60_000
+    >>> info.n_bytes > 20_000
     True
     """
     is_folder = isinstance(memory, (str, os.PathLike))
