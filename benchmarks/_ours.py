@@ -1,20 +1,18 @@
 """Our sides of the comparisons."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from time import perf_counter
 from typing import Any
 
 import joblib
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks._data import elpv_split, square_cells, timed_auroc
 from benchmarks._floor import Work, count_scoring, count_work
 from skcsflow import CSFlowDetector
 from skcsflow._compute import has_fast_bfloat16
-from skcsflow._scoring import ImageScores, fuse_map
+from skcsflow._scoring import fuse_map
 from skcsflow.datasets import load_elpv
 from skcsflow.nn import CSFlowLoss
 
@@ -42,11 +40,6 @@ def precisions() -> Iterator[str]:
     yield "float32"
     if has_fast_bfloat16(torch.device("cpu")):
         yield "bfloat16"
-
-
-def position_energies(scored: Sequence[ImageScores]) -> NDArray[np.float64]:
-    """Means of ``z ** 2`` over the channels at all positions of all scales, the largest first; a row per image."""
-    return np.stack([torch.cat([m.double().flatten() for m in s.scale_maps]).numpy() for s in scored])
 
 
 class Fitter:

@@ -32,7 +32,7 @@ PART_SIZE = 8
 """Images of a batch that one core computes the gradient of. Fewer would read the weights too often."""
 
 AUTO_STEPS = 300
-"""Steps after which a flow has learnt what it can, however many images there are."""
+"""Steps of a training, however many images there are: what a flow has learnt depends on them."""
 
 _N_PROBED = 64
 """Images whose loss is compared before and after training: enough that no single one decides."""

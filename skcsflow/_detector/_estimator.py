@@ -92,10 +92,10 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         from timm's local cache or its hub. A path: a local state dict. None: random.
         Acts in `fit`.
     strides : sequence of int, default=(8, 16, 32, 64)
-        Strides of the flow's scales against the image, each twice the one before.
-        The paper's are (32, 64, 128). Those up to 32 are stages of one pass of the backbone; those above
-        come from the image at half, a quarter, ... of its size. A vision transformer has
-        its patches' size as its only stride in one pass. Acts in `fit`.
+        Strides of the flow's scales against the image, each twice the one before; the paper's
+        are (32, 64, 128). Those up to 32 are stages of one pass of the backbone. Larger ones
+        come from the image at half, a quarter, ... of its size. The smallest stride of a vision
+        transformer is the size of its patches, and all others come so. Acts in `fit`.
     n_coupling_blocks : int, default=2
         Number of coupling blocks of the flow; the paper has 4. Acts in `fit`.
     cross_conv_hidden_channels : int or sequence of int, default=32
@@ -110,8 +110,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Whether the features are whitened before the flow; the paper's are not. Acts in
         `fit`.
     n_epochs : int or "auto", default="auto"
-        Passes over the training images. ``"auto"``: as many as make 300 steps, after which
-        the flow has learnt what it can, however many images there are. Acts in `fit`.
+        Passes over the training images. ``"auto"``: as many as make 300 steps, however many
+        images there are. What the flow has learnt depends on the steps. Acts in `fit`.
     batch_size : int, default=16
         Images per training step. Acts in `fit` and `partial_fit`.
     learning_rate : float, default=4e-3

@@ -54,7 +54,9 @@ class MapsMixin(TransformerMixin):
         size = sizes.pop() if len(sizes) == 1 else self.model_.input_size
         maps = np.empty((len(scored), *size), dtype=np.float32)
         n_threads = resolve_n_threads(self.n_jobs)
-        for i, anomaly_map in enumerate(map_on_cores(lambda s: self._map_of(s, size), scored, n_threads)):
+        generator = self._current_runner().map_generator
+        fused = map_on_cores(lambda s: fuse_map(generator, s.scale_maps, size), scored, n_threads)
+        for i, anomaly_map in enumerate(fused):
             maps[i] = anomaly_map
         return maps.reshape(len(maps), -1) if is_row_matrix(X) else maps
 
@@ -199,18 +201,17 @@ class MapsMixin(TransformerMixin):
     def _maps_of(
         self, images: Generator[ImageScores, None, None]
     ) -> Generator[NDArray[np.float32], None, None]:
+        generator = self._current_runner().map_generator
         with closing(images):  # its threads end here, also where the caller keeps the error
             for scored in images:
-                yield self._map_of(scored, scored.size)
-
-    def _map_of(self, scored: ImageScores, size: tuple[int, int]) -> NDArray[np.float32]:
-        return fuse_map(self._current_runner().map_generator, scored.scale_maps, size)
+                yield fuse_map(generator, scored.scale_maps, scored.size)
 
     def _write_maps(
         self, path: Path, images: Iterator[ImageScores], n_images: int, size: tuple[int, int] | None
     ) -> None:
         first = next(images)
         height, width = first.size if size is None else size
+        generator = self._current_runner().map_generator
         header = {"descr": "<f4", "fortran_order": False, "shape": (n_images, height, width)}
         # Written, not mapped: a disk that is full is an error then, and not the end of the process.
         with path.open("wb") as file:
@@ -221,4 +222,5 @@ class MapsMixin(TransformerMixin):
                         f"X[{i}] has {scored.size[0]} x {scored.size[1]} pixels, but X[0] {height} x {width}. "
                         "Maps of images that differ need a size in common: give one."
                     )
-                file.write(self._map_of(scored, (height, width)).astype("<f4", copy=False).tobytes())
+                fused = fuse_map(generator, scored.scale_maps, (height, width))
+                file.write(fused.astype("<f4", copy=False).tobytes())

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from conftest import BY_DEFAULT, TINY
 from sklearn.model_selection import GridSearchCV
 
 from skcsflow import CSFlowDetector
@@ -24,21 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Please use the new API settings"),
 ]
 
-PARAMS = {
-    "backbone": "test_efficientnet",
-    "weights": None,
-    "input_size": 64,
-    "cross_conv_hidden_channels": 8,
-    "strides": (32, 64, 128),
-    "n_coupling_blocks": 2,
-    "n_epochs": 2,
-    "contamination": 0.01,
-    "score_mode": "mean",
-    "map_mode": "max",
-    "random_state": 0,
-    "device": "cuda",
-    "precision": "float32",
-}
+PARAMS = {**TINY, "device": "cuda", "precision": "float32"}
 LARGER = {
     "backbone": "tf_efficientnet_lite0",
     "input_size": 128,
@@ -256,13 +243,7 @@ def test_training_images_are_scored_by_fit_as_later(images, mode):
 
 
 def test_defaults_agree_with_the_cpu(images):
-    defaults = {
-        "strides": (8, 16, 32, 64),
-        "contamination": "auto",
-        "score_mode": "fused",
-        "map_mode": "fused",
-    }
-    detector = fit(images[:40], **defaults)
+    detector = fit(images[:40], **BY_DEFAULT)
     on_cpu = loaded_on(detector, "cpu")
     np.testing.assert_allclose(detector.score_samples(images), on_cpu.score_samples(images), atol=1e-3)
     np.testing.assert_allclose(detector.transform(images), on_cpu.transform(images), atol=1e-2)
