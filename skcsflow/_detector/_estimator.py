@@ -410,6 +410,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         images = self._check_X(X, reset=reset)
         rows = normal_rows(y, len(images), is_table=is_row_matrix(X))
         model_seed, order_seed = self._draw_seeds()
+        # By the seed of the first fit: images that it was trained on must not be held out of a training that goes on.
+        learnt, held_out = self._hold_out(len(rows), order_seed)
         if is_continued:
             self._check_model_params(size)
             order_seed += len(self.history_["loss"])  # other orders of the images than before
@@ -421,7 +423,6 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             )
         )
         runner = Runner(model, device, precision, self.engine)
-        learnt, held_out = self._hold_out(len(rows), order_seed)
         trainer = FlowTrainer(
             n_epochs=resolve_n_epochs(n_epochs, len(learnt), int(self.batch_size)),
             batch_size=int(self.batch_size),

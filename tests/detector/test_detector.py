@@ -430,6 +430,19 @@ def test_warm_start_goes_on_with_the_same_weights(make, images):
     np.testing.assert_array_equal(fresh.history_["loss"], first)
 
 
+def test_training_that_goes_on_holds_out_the_same_images(make, images, monkeypatch):
+    trained_on = []
+    train = FlowTrainer.train
+    monkeypatch.setattr(
+        FlowTrainer, "train", lambda self, *args: trained_on.append(args[2].tolist()) or train(self, *args)
+    )
+    detector = make(warm_start=True, **BY_DEFAULT).fit(images)
+    detector.fit(images).partial_fit(images)
+    assert len(trained_on) == 3
+    assert trained_on[0] == trained_on[1] == trained_on[2]
+    assert len(trained_on[0]) == 10
+
+
 def test_warm_start_with_another_model_raises(make_fast, images):
     detector = make_fast(warm_start=True).fit(images[:3])
     for name, value in {
