@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skcsflow._compute import Runner, one_core
 from skcsflow._features import FeatureCache, FeatureExtraction, FeatureMaps, ImageSource, PendingImage
-from skcsflow.nn import AnomalyMapGenerator, ScoreMode
+from skcsflow.nn import AnomalyMapGenerator
 
 __all__ = ["ImageScores", "fuse_map", "score_features", "score_images"]
 
@@ -70,7 +70,6 @@ def score_images(
         scored = runner.scores([f.maps for f in features])
         return [(result, f.size) for result, f in zip(scored, features, strict=True)]
 
-    generator = runner.map_generator
     results = runner.map(extraction.read, compute, len(images), n_threads)
     with closing(results):  # its threads end here, also where the caller keeps the error
         for i, ((score, log_likelihood, *scale_maps, is_finite), size) in enumerate(results):
@@ -79,8 +78,7 @@ def score_images(
                     f"Input X contains values too large: the score or map of X[{i}] would not be finite. Floats should "
                     "lie between 0 and 1."
                 )
-            anomaly_score = _anomaly_score(runner.model.score_mode, generator, score, scale_maps)
-            yield ImageScores(anomaly_score, log_likelihood.item(), scale_maps, size)
+            yield ImageScores(score.item(), log_likelihood.item(), scale_maps, size)
 
 
 def score_features(
@@ -104,22 +102,10 @@ def score_features(
     anomaly_score, scale_maps
         As in :class:`ImageScores`; not finite where the flow has diverged.
     """
-    generator = runner.map_generator
     results = runner.map(lambda i: [f[int(rows[i])] for f in features], runner.scores, len(rows), n_threads)
     with closing(results):
         for score, _, *scale_maps, _ in results:
-            yield _anomaly_score(runner.model.score_mode, generator, score, scale_maps), scale_maps
-
-
-def _anomaly_score(
-    mode: ScoreMode, generator: AnomalyMapGenerator, mean: Tensor, scale_maps: Sequence[Tensor]
-) -> float:
-    """The anomaly score of an image, of the paper's score and the maps of all scales."""
-    if mode is ScoreMode.MEAN:
-        return mean.item()
-    assert generator.statistics is not None
-    with torch.inference_mode():
-        return generator.statistics.score([m[None, None] for m in scale_maps]).item()
+            yield score.item(), scale_maps
 
 
 def fuse_map(

@@ -29,9 +29,9 @@ __all__ = ["LR_SCHEDULES", "FlowTrainer", "initialize_whitening", "resolve_n_epo
 LR_SCHEDULES = ("one_cycle", "constant")
 
 PART_SIZE = 8
-"""Images of a batch that one core computes the gradient of. Fewer would read the weights too often."""
+"""Images of a batch that one core computes the gradient of, at most. Fewer would read the weights too often."""
 
-AUTO_STEPS = 300
+AUTO_STEPS = 600
 """Steps of a training, however many images there are: what a flow has learnt depends on them."""
 
 _N_PROBED = 64
@@ -62,8 +62,8 @@ def initialize_whitening(
 class FlowTrainer:
     """Training of a flow on feature maps.
 
-    On the CPU a batch is split into parts of eight images, and each part's gradient is computed on
-    one core. So the result doesn't depend on the number of cores, and cores wait for each
+    On the CPU a batch is split into halves, or into parts of eight images, and each part's gradient is
+    computed on one core. So the result doesn't depend on the number of cores, and cores wait for each
     other once per step and not in every operation.
 
     Parameters
@@ -175,7 +175,7 @@ class FlowTrainer:
 
             yield map_on_gpu
             return
-        n_parts = -(-self.batch_size // PART_SIZE)
+        n_parts = -(-self.batch_size // self._part_size)
         with one_core(), CoreThreads(min(self.n_threads, n_parts)) as threads:
             yield threads.map
 
@@ -286,8 +286,13 @@ class FlowTrainer:
         losses = [loss for (loss,) in map_parts(loss, self._parts(probed))]
         return torch.stack(losses).sum().item() / len(probed[0])
 
+    @property
+    def _part_size(self) -> int:
+        """Images that one core computes the gradient of; two cores have something to do from two images on."""
+        return min(PART_SIZE, -(-self.batch_size // 2))
+
     def _parts(self, batch: list[Tensor]) -> list[slice]:
-        size = self.batch_size if batch[0].is_cuda else PART_SIZE
+        size = self.batch_size if batch[0].is_cuda else self._part_size
         return [slice(start, start + size) for start in range(0, len(batch[0]), size)]
 
     def _loss(self, flow: CrossScaleFlow, batch: list[Tensor], noise: Sequence[Tensor] = ()) -> Tensor:

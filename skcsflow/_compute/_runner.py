@@ -19,7 +19,6 @@ from skcsflow.nn import (
     CrossScaleFlow,
     CSFlowModel,
     MultiScaleFeatureExtractor,
-    anomaly_score,
     log_likelihood,
 )
 
@@ -189,13 +188,14 @@ class Runner:
         Returns
         -------
         list of lists of Tensors
-            Of each image the paper's anomaly score and the log-likelihood per dimension, float64 of
+            Of each image the model's anomaly score and the log-likelihood per dimension, float64 of
             shape (), the map of each scale (H_s, W_s), and whether all of these are finite, a
             Tensor of shape (). All on the CPU.
         """
         sizes = [maps.shape[-2:] for maps in features[0]]
         results = []
-        for scores, positions, finite in self._apply(self._score, self.model.flow, features, to="cpu"):
+        networks = nn.ModuleList([self.model.flow, self.model.statistics])
+        for scores, positions, finite in self._apply(self._score, networks, features, to="cpu"):
             maps = positions.split([size.numel() for size in sizes])
             shaped = (m.view(size) for m, size in zip(maps, sizes, strict=True))
             results.append([*scores, *shaped, finite])
@@ -276,9 +276,13 @@ class Runner:
             features = [f.clone(memory_format=torch.channels_last) for f in features]
             with autocast(self.device, self.precision):
                 z, log_det = flow(features)
-        scores = torch.stack([anomaly_score(z), log_likelihood(z, log_det)], dim=1)
+        maps = self.model.scale_maps(z)
+        # On a CPU exponentials of one number and of several in a row have other last digits.
+        rows = [slice(None)] if z[0].is_cuda else [slice(k, k + 1) for k in range(len(z[0]))]
+        of_model = torch.cat([self.model.score([m[k] for m in z], [m[k] for m in maps]) for k in rows])
+        scores = torch.stack([of_model, log_likelihood(z, log_det)], dim=1)
         # Maps side by side: one copy from a GPU, not one for each scale and image.
-        positions = torch.cat([m.flatten(1) for m in self.model.scale_maps(z)], dim=1)
+        positions = torch.cat([m.flatten(1) for m in maps], dim=1)
         finite = scores.isfinite().all(dim=1) & positions.isfinite().all(dim=1)
         return [scores, positions, finite]
 

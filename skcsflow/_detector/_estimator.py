@@ -110,9 +110,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Whether the features are whitened before the flow; the paper's are not. Acts in
         `fit`.
     n_epochs : int or "auto", default="auto"
-        Passes over the training images. ``"auto"``: as many as make 300 steps, however many
+        Passes over the training images. ``"auto"``: as many as make 600 steps, however many
         images there are. What the flow has learnt depends on the steps. Acts in `fit`.
-    batch_size : int, default=16
+    batch_size : int, default=8
         Images per training step. Acts in `fit` and `partial_fit`.
     learning_rate : float, default=4e-3
         Learning rate of Adam; the highest one of a one-cycle schedule. Acts in `fit` and
@@ -243,7 +243,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         clamp: float = 3.0,
         whiten: bool = True,
         n_epochs: int | str = "auto",
-        batch_size: int = 16,
+        batch_size: int = 8,
         learning_rate: float = 4e-3,
         lr_schedule: str = "one_cycle",
         weight_decay: float = 1e-5,

@@ -28,8 +28,9 @@ class EnergyStatistics(nn.Module):
 
     Attributes
     ----------
-    top_mean, top_std : Tensor of shape (n_scales,)
-        Of the logarithm of the mean of the highest hundredth of an image's energies.
+    image_mean, image_std : Tensor of shape (n_scales + 1,)
+        Of logarithms that an image has: of the mean of each scale's highest hundredth of energies,
+        and of the mean of all energies of the coarsest scale.
     mean, std : Tensor of shape (n_scales,)
         Of the logarithm of the energy of a position.
 
@@ -42,19 +43,21 @@ class EnergyStatistics(nn.Module):
     >>> statistics = EnergyStatistics(2)
     >>> statistics.initialize(normal)
     >>> defect = [torch.full((1, 1, 8, 8), 5.0), torch.ones(1, 1, 4, 4)]
-    >>> (statistics.score(defect) > 9).item()
+    >>> (statistics.score(defect) > 3).item()
     True
     """
 
-    top_mean: Tensor
-    top_std: Tensor
+    image_mean: Tensor
+    image_std: Tensor
     mean: Tensor
     std: Tensor
 
     def __init__(self, n_scales: int) -> None:
         super().__init__()
-        for name, value in (("top_mean", 0.0), ("top_std", 1.0), ("mean", 0.0), ("std", 1.0)):
-            self.register_buffer(name, torch.full((n_scales,), value, dtype=torch.float32))
+        self.register_buffer("image_mean", torch.zeros(n_scales + 1, dtype=torch.float32))
+        self.register_buffer("image_std", torch.ones(n_scales + 1, dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros(n_scales, dtype=torch.float32))
+        self.register_buffer("std", torch.ones(n_scales, dtype=torch.float32))
 
     @torch.no_grad()
     def initialize(self, images: Iterable[Sequence[Tensor]]) -> None:
@@ -70,26 +73,29 @@ class EnergyStatistics(nn.Module):
         ValueError
             Where there is no image.
         """
-        tops, sums = [], []
+        logs, sums = [], []
         for maps in images:
             rows = [m.double().flatten()[None] for m in maps]
-            tops.append(torch.cat([_log_of_top(row) for row in rows]))
+            logs.append(_logs_of_images(rows))
             sums.append(torch.stack([_log(row).pow(k).mean() for row in rows for k in (1, 2)]))
-        if not tops:
+        if not logs:
             raise ValueError("initialize needs at least one image, got none.")
-        of_images = torch.stack(tops)
+        of_images = torch.cat(logs)
         first, second = torch.stack(sums).mean(dim=0).view(-1, 2).unbind(dim=1)
-        self.top_mean.copy_(of_images.mean(dim=0))
-        self.top_std.copy_(_or_one(of_images.std(dim=0) if len(tops) > 1 else torch.zeros(len(first))))
+        self.image_mean.copy_(of_images.mean(dim=0))
+        self.image_std.copy_(_or_one(of_images.std(dim=0) if len(logs) > 1 else torch.zeros_like(self.image_std)))
         self.mean.copy_(first)
         self.std.copy_(_or_one((second - first.square()).clamp(min=0).sqrt()))
 
     def score(self, scale_maps: Sequence[Tensor]) -> Tensor:
-        r"""Score images by their highest energies: :math:`\log \sum_i e^{t_i}`.
+        r"""Score images by their highest energies: :math:`\log \sum_i \log(1 + e^{t_i})`.
 
         :math:`t_i` is the standardised logarithm of the mean of the highest hundredth of scale
-        :math:`i`'s energies. A scale that is far above what normal images have decides; where
-        none is, all count.
+        :math:`i`'s energies; the last one, of the mean of all energies of the coarsest scale, for
+        defects that fill the image. Each counts by how far it is above what normal images have, and
+        next to nothing where it is below, as the size of a defect decides in which scales it shows.
+        The sum is skewed, its logarithm hardly, so that a limit can be set by a few normal
+        images' mean and standard deviation.
 
         Parameters
         ----------
@@ -101,8 +107,9 @@ class EnergyStatistics(nn.Module):
         Tensor of shape (B,)
             Scores in float64; higher is more anomalous.
         """
-        tops = torch.stack([_log_of_top(m.flatten(1)) for m in scale_maps], dim=1)
-        return ((tops - self.top_mean) / self.top_std).logsumexp(dim=1)
+        t = (_logs_of_images([m.flatten(1) for m in scale_maps]) - self.image_mean) / self.image_std
+        # Far below 0 the inner logarithm is e^t, which would vanish.
+        return torch.where(t < -30, t, nn.functional.softplus(t).log()).logsumexp(dim=1)
 
     def standardize(self, scale_maps: Sequence[Tensor]) -> list[Tensor]:
         """Standardise the logarithms of the energies of all positions.
@@ -124,10 +131,11 @@ def _log(energies: Tensor) -> Tensor:
     return energies.clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
-def _log_of_top(energies: Tensor) -> Tensor:
-    """Logarithm of the mean of the highest energies of each row, float64."""
-    n = math.ceil(TOP_SHARE * energies.shape[1])
-    return _log(energies.double().topk(n, dim=1).values.mean(dim=1))
+def _logs_of_images(energies: Sequence[Tensor]) -> Tensor:
+    """What images, the rows, are compared by: Tensor of shape (B, n_scales + 1), float64."""
+    energies = [e.double() for e in energies]
+    tops = [e.topk(math.ceil(TOP_SHARE * e.shape[1]), dim=1).values for e in energies]
+    return _log(torch.stack([e.mean(dim=1) for e in (*tops, energies[-1])], dim=1))
 
 
 def _or_one(std: Tensor) -> Tensor:

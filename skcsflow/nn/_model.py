@@ -175,6 +175,23 @@ class CSFlowModel(nn.Module):
         """Compute the anomaly map of each scale, see :meth:`AnomalyMapGenerator.scale_maps`."""
         return self.anomaly_map_generator.scale_maps(z)
 
+    def score(self, z: Sequence[Tensor], scale_maps: Sequence[Tensor]) -> Tensor:
+        """Compute anomaly scores, see :class:`ScoreMode`.
+
+        Parameters
+        ----------
+        z : sequence of Tensors of shape (B, C_i, H_i, W_i)
+            Latent maps.
+        scale_maps : sequence of Tensors of shape (B, 1, H_i, W_i)
+            What :meth:`scale_maps` gives for them.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            Scores in float64; higher is more anomalous.
+        """
+        return self.statistics.score(scale_maps) if self.score_mode is ScoreMode.FUSED else anomaly_score(z)
+
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor] | CSFlowOutput:
         """Latent maps in training mode, anomaly maps and scores in evaluation mode.
 
@@ -193,6 +210,4 @@ class CSFlowModel(nn.Module):
         if self.training:
             return z, log_det
         maps = self.scale_maps(z)
-        is_fused = self.score_mode is ScoreMode.FUSED
-        scores = self.statistics.score(maps) if is_fused else anomaly_score(z)
-        return CSFlowOutput(self.anomaly_map_generator.fuse(maps, self.input_size), scores)
+        return CSFlowOutput(self.anomaly_map_generator.fuse(maps, self.input_size), self.score(z, maps))

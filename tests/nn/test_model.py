@@ -147,23 +147,23 @@ def as_batch(images):
     return [torch.stack(maps)[:, None] for maps in zip(*images, strict=True)]
 
 
-def logs_of_top(images):
-    """The definition, in NumPy: logarithms of the mean of the highest hundredth, rounded up."""
+def logs_of_images(images):
+    """The definition, in NumPy: logarithms of the mean of the highest hundredth, rounded up, and of the coarsest."""
     counts = [int(np.ceil(0.01 * m.numel())) for m in images[0]]
-    tops = [
-        [np.sort(m.numpy().astype(float), axis=None)[-k:].mean() for m, k in zip(maps, counts, strict=True)]
-        for maps in images
-    ]
-    return np.log(tops)
+    means = []
+    for maps in images:
+        flat = [np.sort(m.numpy().astype(float), axis=None) for m in maps]
+        means.append([*(f[-k:].mean() for f, k in zip(flat, counts, strict=True)), flat[-1].mean()])
+    return np.log(means)
 
 
 def test_fused_score_is_that_of_the_definition():
     normal, images = random_energies(12), random_energies(5, seed=1)
     statistics = EnergyStatistics(3).double()
     statistics.initialize(normal)
-    tops = logs_of_top(normal)
-    standardised = (logs_of_top(images) - tops.mean(axis=0)) / tops.std(axis=0, ddof=1)
-    expected = np.log(np.exp(standardised).sum(axis=1))
+    logs = logs_of_images(normal)
+    standardised = (logs_of_images(images) - logs.mean(axis=0)) / logs.std(axis=0, ddof=1)
+    expected = np.log(np.log1p(np.exp(standardised)).sum(axis=1))
     scores = statistics.score(as_batch(images))
     assert scores.dtype == torch.float64
     np.testing.assert_allclose(scores, expected, rtol=1e-9)
@@ -208,6 +208,17 @@ def test_statistics_of_images_that_are_all_alike_give_finite_scores(n, energy):
     images = [torch.full((2, 1, *size), 0.5) for size in sizes]
     assert statistics.score(images).isfinite().all()
     assert all(m.isfinite().all() for m in statistics.standardize(images))
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_scores_of_energies_far_from_those_of_normal_images_are_finite_and_in_order(factor):
+    normal = random_energies(1)
+    statistics = EnergyStatistics(3).double()
+    statistics.initialize([[m * (1 + 1e-6 * k) for m in maps] for maps in normal for k in range(4)])
+    far, farther = ([m[None, None] * f for m in normal[0]] for f in (factor, factor**1.1))
+    scores = torch.cat([statistics.score(far), statistics.score(farther)])
+    assert scores.isfinite().all()
+    assert (scores.diff() > 0).item() == (factor > 1)
 
 
 def test_statistics_of_no_image_raise():
