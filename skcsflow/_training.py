@@ -31,7 +31,7 @@ LR_SCHEDULES = ("one_cycle", "constant")
 PART_SIZE = 8
 """Images of a batch that one core computes the gradient of, at most. Fewer would read the weights too often."""
 
-AUTO_STEPS = 600
+AUTO_STEPS = 500
 """Steps of a training, however many images there are: what a flow has learnt depends on them."""
 
 _N_PROBED = 64

@@ -9,6 +9,7 @@ from skcsflow._compute._device import (
     parameter_dtype,
     resolve_device,
     resolve_precision,
+    training_precision,
 )
 from skcsflow._compute._openvino import check_engine
 from skcsflow._compute._runner import Runner
@@ -30,4 +31,5 @@ __all__ = [
     "resolve_device",
     "resolve_n_threads",
     "resolve_precision",
+    "training_precision",
 ]

@@ -16,6 +16,7 @@ __all__ = [
     "parameter_dtype",
     "resolve_device",
     "resolve_precision",
+    "training_precision",
 ]
 
 ENGINES = ("torch", "openvino")
@@ -92,6 +93,17 @@ def resolve_precision(precision: str, device: torch.device) -> str:
             "use 'auto' or 'float32'."
         )
     return precision
+
+
+def training_precision(precision: str, device: torch.device) -> str:
+    """Precision to train in: as :func:`resolve_precision`, but ``"auto"`` is bfloat16 on CPUs that are faster in it.
+
+    Steps are rounded by far more than that as they are, by the noise and by the choice of images. Scores
+    are numbers that users compare: they stay in float32.
+    """
+    if precision == "auto" and device.type == "cpu" and has_fast_bfloat16(device):
+        return "bfloat16"
+    return resolve_precision(precision, device)
 
 
 def parameter_dtype(precision: str) -> torch.dtype:

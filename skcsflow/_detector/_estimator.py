@@ -25,6 +25,7 @@ from skcsflow._compute import (
     resolve_device,
     resolve_n_threads,
     resolve_precision,
+    training_precision,
 )
 from skcsflow._detector._maps import MapsMixin
 from skcsflow._detector._parameters import (
@@ -110,7 +111,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Whether the features are whitened before the flow; the paper's are not. Acts in
         `fit`.
     n_epochs : int or "auto", default="auto"
-        Passes over the training images. ``"auto"``: as many as make 600 steps, however many
+        Passes over the training images. ``"auto"``: as many as make 500 steps, however many
         images there are. What the flow has learnt depends on the steps. Acts in `fit`.
     batch_size : int, default=8
         Images per training step. Acts in `fit` and `partial_fit`.
@@ -164,10 +165,11 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Where to compute; ``"auto"`` takes CUDA where there is one and the `engine` can
         use it, else the CPU. Acts in `fit`, and when a saved detector is loaded.
     precision : {"auto", "float32", "tf32", "bfloat16", "float64"}, default="auto"
-        Precision to compute in. ``"auto"``: TF32 on GPUs that have it, else float32.
-        ``"float32"`` is IEEE's, without TF32. bfloat16 pays on GPUs, and on processors
-        with AMX; on other x86 processors it is slower than float32, and the flow is
-        trained in float32. Scores are summed in float64 always. Acts in `fit`.
+        Precision to compute in. ``"auto"``: TF32 on GPUs that have it, else float32, but
+        that processors with AMX train in bfloat16. ``"float32"`` is IEEE's, without TF32.
+        bfloat16 pays on GPUs, and on processors with AMX; on other x86 processors it is
+        slower than float32, and the flow is trained in float32. Scores are summed in
+        float64 always. Acts in `fit`.
     engine : {"torch", "openvino"}, default="torch"
         What runs the backbone, and the flow where images are scored. OpenVINO, in the
         extra ``openvino``, is faster on the CPU, above all with large networks, and
@@ -195,7 +197,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     device_ : torch.device
         The device that is used.
     precision_ : str
-        The precision that is used.
+        The precision that images are scored in.
     image_shape_ : tuple of int or None
         Shape of the images in the rows of X, where X was 2-D.
     n_features_in_ : int
@@ -430,7 +432,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             lr_schedule=lr_schedule,
             weight_decay=float(self.weight_decay),
             max_grad_norm=None if self.max_grad_norm is None else float(self.max_grad_norm),
-            precision=precision,
+            precision=training_precision(self.precision, device),
             seed=order_seed,
             noise=float(self.feature_noise),
             n_threads=n_threads,
