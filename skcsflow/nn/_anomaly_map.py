@@ -26,7 +26,7 @@ class AnomalyMapMode(StrEnum):
     MAX
         Map of the largest scale alone (paper, section 4.4).
     FUSED
-        Sum of the standardised logarithms of the two largest scales, see
+        Sum of the standardised logarithms of the two largest scales, smoothed, see
         :class:`EnergyStatistics`.
     """
 
@@ -139,11 +139,19 @@ class AnomalyMapGenerator(nn.Module):
         """
         if self.mode is AnomalyMapMode.FUSED:
             statistics = self.statistics or EnergyStatistics(len(scale_maps)).to(scale_maps[0])
-            return torch.stack([_upsample(m, size) for m in statistics.standardize(scale_maps)[:2]]).sum(
-                dim=0
-            )
+            largest, *second = statistics.standardize(scale_maps)[:2]
+            for m in second:
+                largest = largest + _upsample(m, largest.shape[-2:])
+            return _upsample(_smooth(largest), size)
         chosen = scale_maps if self.mode is AnomalyMapMode.ALL else scale_maps[:1]
         return torch.stack([_upsample(m, size) for m in chosen]).prod(dim=0)
+
+
+def _smooth(maps: Tensor) -> Tensor:
+    """Weigh neighbouring positions by 1/6, 2/3 and 1/6 along each axis, as a cubic B-spline does."""
+    padded = F.pad(maps, (1, 1, 1, 1), mode="replicate")
+    rows = (padded[..., :-2, :] + 4 * padded[..., 1:-1, :] + padded[..., 2:, :]) / 6
+    return (rows[..., :-2] + 4 * rows[..., 1:-1] + rows[..., 2:]) / 6
 
 
 def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:

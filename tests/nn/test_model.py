@@ -169,16 +169,27 @@ def test_fused_score_is_that_of_the_definition():
     np.testing.assert_allclose(scores, expected, rtol=1e-9)
 
 
-def test_fused_map_is_the_sum_of_the_two_largest_scales_standardised_logarithms():
+def smoothed(maps):
+    """Weights 1/6, 2/3 and 1/6 along both axes; beyond the edge lies the edge's value."""
+    axis = torch.tensor([1.0, 4.0, 1.0]) / 6
+    padded = torch.nn.functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+    return torch.nn.functional.conv2d(padded, torch.outer(axis, axis)[None, None])
+
+
+def upsampled(maps, size):
+    return torch.nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def test_fused_map_is_the_smoothed_sum_of_the_two_largest_scales_standardised_logarithms():
     normal, images = random_energies(12), random_energies(5, seed=1)
     statistics = EnergyStatistics(3)
     statistics.initialize(normal)
-    maps = AnomalyMapGenerator((3, 20, 15), "fused", statistics).fuse(as_batch(images), (20, 15))
-    expected = 0
+    maps = AnomalyMapGenerator((3, 40, 30), "fused", statistics).fuse(as_batch(images), (40, 30))
+    values = []
     for i in range(2):
         logs = np.log([maps[i].numpy() for maps in normal])
-        values = (as_batch(images)[i].log() - logs.mean()) / logs.std()
-        expected = expected + torch.nn.functional.interpolate(values, size=(20, 15), mode="bilinear")
+        values.append((as_batch(images)[i].log() - logs.mean()) / logs.std())
+    expected = upsampled(smoothed(values[0] + upsampled(values[1], (20, 15))), (40, 30))
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -195,8 +206,8 @@ def test_fused_scores_and_maps_of_any_number_of_scales_are_finite(n_scales):
 def test_fused_map_without_statistics_is_of_plain_logarithms():
     images = as_batch(random_energies(2))
     maps = AnomalyMapGenerator((3, 20, 15), "fused").fuse(images, (20, 15))
-    up = torch.nn.functional.interpolate(images[1].log(), size=(20, 15), mode="bilinear")
-    torch.testing.assert_close(maps, images[0].log() + up)
+    expected = smoothed(images[0].log() + upsampled(images[1].log(), (20, 15)))
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("energy", [0.0, 1.0])
