@@ -1,9 +1,10 @@
-"""Beside anomalib's PatchCore: AUROC, fitting and scoring, on all ELPV cells.
+"""Beside anomalib's PatchCore: AUROC, fitting and scoring, on ELPV cells.
 
-    python -m benchmarks.patchcore [--seeds 0 1 2 3 4] [--thinning 40] [--every 1]
+    python -m benchmarks.patchcore [--subset all|mono] [--seeds 0 1 2 3 4] [--thinning 40] [--every 1]
 
 Each seed draws 1,131 of the 1,508 functional cells to learn from; the other 377 and the 715 that are defective
-with probability 1 are the test, the split sizes of arXiv 2310.12790, whose PatchCore has an AUROC of 0.916. Both
+with probability 1 are the test, the split sizes of arXiv 2310.12790, whose PatchCore has an AUROC of 0.916. Of the mono
+cells, 441 are to learn from, and 147 and 313 the test. Both
 sides have EfficientNet-Lite0 with ImageNet weights and images of 256 x 256 pixels; ours is the default detector.
 
 PatchCore is anomalib's torch model, with features of strides 8 and 16 (152 channels, 32 x 32 patches), 9
@@ -32,10 +33,10 @@ CORESET_RATIO = 0.1
 PUBLISHED = 0.916
 
 
-def run_seed(seed: int, thinning: int, every: int) -> dict[str, dict[str, float]]:
+def run_seed(seed: int, subset: str | None, thinning: int, every: int) -> dict[str, dict[str, float]]:
     """Fit and test both sides on one split."""
     peak = measure_peak()
-    split = {"seed": seed, "subset": None, "every": every}
+    split = {"seed": seed, "subset": subset, "every": every}
     sides = {
         "PatchCore": ("benchmarks._peers", "PatchCore", split),
         "ours": ("benchmarks._ours", "Fitter", split),
@@ -47,6 +48,7 @@ def run_seed(seed: int, thinning: int, every: int) -> dict[str, dict[str, float]
             "PatchCore": running["PatchCore"].ask("test", BATCH_SIZE),
             "ours": running["ours"].ask("test"),
         }
+        by_maps = running["PatchCore"].ask("test_by_maps")
         memory = {name: worker.peak_memory() for name, worker in running.items()}
         work = {name: worker.ask("scoring_work") for name, worker in running.items()}
     fit_seconds = {
@@ -65,6 +67,7 @@ def run_seed(seed: int, thinning: int, every: int) -> dict[str, dict[str, float]
     }
     of_all_patches = bank["features_seconds"] + thinning**2 * bank["coreset_seconds"]
     results["PatchCore"]["fit seconds with all patches"] = of_all_patches
+    results["PatchCore"]["auroc by the map"] = by_maps
     results["PatchCore"]["n_patches"] = bank["n_patches"]
     results["PatchCore"]["n_kept"] = bank["n_kept"]
     return results
@@ -76,7 +79,9 @@ def summarize(seeds: dict[int, dict[str, dict[str, float]]]) -> dict[str, dict[s
     return {
         side: {
             name: float(
-                (np.mean if name == "auroc" else np.median)([found[side][name] for found in seeds.values()])
+                (np.mean if name.startswith("auroc") else np.median)(
+                    [found[side][name] for found in seeds.values()]
+                )
             )
             for name in first[side]
         }
@@ -88,19 +93,26 @@ def main() -> None:
     """Run all seeds, print the table, and write the results after each seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--subset", choices=("all", "mono"), default="all")
     parser.add_argument(
-        "--thinning", type=int, default=40, help="one patch in so many goes into the coreset's choice"
+        "--thinning",
+        type=int,
+        help="one patch in so many goes into the coreset's choice; 40, of mono cells 16",
     )
     parser.add_argument("--every", type=int, default=1, help="one image in so many, for a trial run")
     args = parser.parse_args()
     keep_heaps_whole()
+    subset = None if args.subset == "all" else args.subset
+    if args.thinning is None:
+        args.thinning = 16 if subset else 40
     seeds: dict[int, dict[str, dict[str, float]]] = {}
     for seed in args.seeds:
-        seeds[seed] = run_seed(seed, args.thinning, args.every)
+        seeds[seed] = run_seed(seed, subset, args.thinning, args.every)
         print(f"seed {seed}: {seeds[seed]}", flush=True)
         summary = summarize(seeds)
         write(
-            "patchcore", {"arguments": vars(args), "summary": summary, "seeds": seeds, "published": PUBLISHED}
+            f"patchcore_{subset}" if subset else "patchcore",
+            {"arguments": vars(args), "summary": summary, "seeds": seeds, "published": PUBLISHED},
         )
     columns = list(summary["ours"])
     rows = [[side, *(values[name] for name in columns)] for side, values in summary.items()]
@@ -108,7 +120,8 @@ def main() -> None:
     print_table(["mean AUROC, medians", *columns], rows)
     hours = summary["PatchCore"]["fit seconds with all patches"] / 3600
     print(f"PatchCore with all patches in the choice of its coreset, extrapolated: {hours:.1f} hours to fit")
-    print(f"PatchCore's AUROC in arXiv 2310.12790: {PUBLISHED}")
+    print(f"PatchCore's AUROC by the map: {summary['PatchCore']['auroc by the map']:.3f}")
+    print(f"PatchCore's AUROC on all cells in arXiv 2310.12790: {PUBLISHED}")
 
 
 if __name__ == "__main__":

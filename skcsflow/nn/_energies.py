@@ -83,7 +83,9 @@ class EnergyStatistics(nn.Module):
         of_images = torch.cat(logs)
         first, second = torch.stack(sums).mean(dim=0).view(-1, 2).unbind(dim=1)
         self.image_mean.copy_(of_images.mean(dim=0))
-        self.image_std.copy_(_or_one(of_images.std(dim=0) if len(logs) > 1 else torch.zeros_like(self.image_std)))
+        self.image_std.copy_(
+            _or_one(of_images.std(dim=0) if len(logs) > 1 else torch.zeros_like(self.image_std))
+        )
         self.mean.copy_(first)
         self.std.copy_(_or_one((second - first.square()).clamp(min=0).sqrt()))
 

@@ -355,7 +355,9 @@ def test_weights_that_changed_are_used(images, fitted):
 def test_a_backbone_that_waits_for_the_gpu_is_run_without_a_graph(images, fitted):
     detector = loaded_on(fitted["float32"], "cuda")
     backbone = detector.model_.feature_extractor.backbone
-    backbone.register_forward_hook(lambda module, args, output: None if output[0].sum().item() > 0 else output)
+    backbone.register_forward_hook(
+        lambda module, args, output: None if output[0].sum().item() > 0 else output
+    )
     np.testing.assert_array_equal(detector.score_samples(images), fitted["float32"].score_samples(images))
     assert any(getattr(p, "_graph", p) is None for _, p in detector._runner._prepared.values())
 
