@@ -17,8 +17,8 @@ Each side has a process of its own for each surface; they run one after the othe
 held, both sets of images and the maps included. Maps come with the scores, but on our side, which computes them in a
 second pass that isn't timed. "by the map" is another score of an image than the side's own, the mean of the highest
 3 % of its map (PatchCore's own is its maximum). AU-PRO goes up to a false-positive rate of 0.3. Each result is kept as
-soon as it is there, in the state file: after an interruption the same command goes on. Sides and surfaces that are left out keep
-their results in the JSON, where the other arguments are the same.
+soon as it is there, in the state file: after an interruption the same command goes on. Sides and surfaces that are left
+out keep their results in the JSON, where the other arguments are the same.
 """
 
 import argparse

@@ -414,6 +414,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         model_seed, order_seed = self._draw_seeds()
         # By the seed of the first fit: images that it was trained on must not be held out of a training that goes on.
         learnt, held_out = self._hold_out(len(rows), order_seed)
+        if held_out is learnt and self._holds_out():
+            self._warn_of_few(len(rows))
         if is_continued:
             self._check_model_params(size)
             order_seed += len(self.history_["loss"])  # other orders of the images than before
@@ -455,12 +457,15 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     def _hold_out(self, n_images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to train on, and rows to compare energies with and to set thresholds by."""
         rows = np.arange(n_images)
-        is_used = self.contamination == "auto" or self._compares()
-        if not is_used or n_images < LEAST_IMAGES:
+        if not self._holds_out() or n_images < LEAST_IMAGES:
             return rows, rows
         order = np.random.default_rng(seed).permutation(n_images)
         n_held_out = int(HELD_OUT_SHARE * n_images)
         return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+    def _holds_out(self) -> bool:
+        """Whether images are held out where there are enough."""
+        return self.contamination == "auto" or self._compares()
 
     def _compares(self) -> bool:
         """Whether scores or maps compare energies with those of held-out images."""
@@ -547,6 +552,15 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         if hasattr(self, "calibration_scores_"):  # of the model before
             del self.calibration_scores_
 
+    def _warn_of_few(self, n_images: int) -> None:
+        warnings.warn(
+            f"X has {n_images} images of good parts, too few to hold any out. Scores and thresholds go by the images "
+            "that the flow is trained on, so that far more than 5 % of other good images will be flagged. Give at least "
+            f"{LEAST_IMAGES} images, better 40, or call calibrate with good images that are not in X.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+
     def _warn_unless_learnt(self, gain: float) -> None:
         if gain < LEAST_GAIN:
             n_epochs = len(self.history_["loss"])
@@ -555,7 +569,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
                 "Its scores say little more than means and covariances of features. Train longer, by n_epochs='auto' "
                 "or a larger number, or with another learning_rate.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:

@@ -599,8 +599,23 @@ def test_contamination_auto_sets_thresholds_by_held_out_images(make, images):
     assert numeric.offset_ == np.percentile(scores, 10)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("changes", [{"contamination": "auto"}, {"score_mode": "fused"}, {"map_mode": "fused"}])
+def test_images_too_few_to_hold_any_out_warn_where_they_are_passed(make, images, method, changes):
+    detector = make(n_epochs=1, **changes)
+    with pytest.warns(ConvergenceWarning, match="X has 9 images .* at least 10 images, .* or call calibrate") as seen:
+        getattr(detector, method)(images[:9])
+    assert seen[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="The flow has hardly learnt")
+        getattr(detector, method)(images[:10])
+        make(n_epochs=1).fit(images[:2])  # holds none out
+
+
 def test_contamination_auto_of_few_images_is_by_those_trained_on(make, images):
-    detector = make(contamination="auto", n_epochs=1).fit(images[:9])
+    with pytest.warns(ConvergenceWarning, match="too few to hold any out"):
+        detector = make(contamination="auto", n_epochs=1).fit(images[:9])
     assert detector.offset_ == prediction_limit(detector.score_samples(images[:9]), 0.05)
 
 
@@ -619,8 +634,9 @@ def test_n_epochs_auto_is_used(make, images):
 
 
 def test_a_flow_that_has_hardly_learnt_warns(make, images):
-    with pytest.warns(ConvergenceWarning, match=r"loss fell by .* in 1 epochs.*n_epochs='auto'"):
+    with pytest.warns(ConvergenceWarning, match=r"loss fell by .* in 1 epochs.*n_epochs='auto'") as seen:
         make(n_epochs=1, learning_rate=1e-9).fit(images)
+    assert seen[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(n_epochs=1).partial_fit(images)
