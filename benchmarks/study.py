@@ -39,8 +39,10 @@ N_GOOD, N_DEFECTIVE = 100, 60
 RECIPES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "whitening alone": {"n_epochs": 1, "learning_rate": 1e-9},
-    "steps 150": {"n_epochs": 150},
-    "steps 600": {"n_epochs": 600},
+    "steps 300": {"n_epochs": 300},
+    "steps 1200": {"n_epochs": 1200},
+    "batch 16": {"batch_size": 16, "n_epochs": 300},
+    "float32": {"precision": "float32"},
     "noise 0.1": {"feature_noise": 0.1},
     "noise 0.5": {"feature_noise": 0.5},
     "rate 2e-3": {"learning_rate": 2e-3},

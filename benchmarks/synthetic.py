@@ -154,9 +154,11 @@ def means(results: Results, names: Sequence[str]) -> dict[str, dict[str, float]]
     """Means of each side over the surfaces that all sides have done, of those that have done any."""
     names = [name for name in names if any(side == name for _, side in results)]
     surfaces = {surface for surface, _ in results}
+    # Results of before may lack a metric.
+    columns = [c for c in (*METRICS, *COSTS) if all(c in result for result in results.values())]
     complete = [s for s in surfaces if all((s, name) in results for name in names)]
     return {
-        name: {c: float(np.mean([results[s, name][c] for s in complete])) for c in (*METRICS, *COSTS)}
+        name: {c: float(np.mean([results[s, name][c] for s in complete])) for c in columns}
         for name in names
         if complete
     }
@@ -165,8 +167,12 @@ def means(results: Results, names: Sequence[str]) -> dict[str, dict[str, float]]
 def print_results(names: Sequence[str], results: Results, errors: Mapping[Key, str]) -> None:
     """Print the table and the errors."""
     columns = (*METRICS, *COSTS)
-    rows: list[list[Any]] = [[*key, *(result[c] for c in columns)] for key, result in sorted(results.items())]
-    rows += [["mean", name, *mean.values()] for name, mean in means(results, names).items()]
+    rows: list[list[Any]] = [
+        [*key, *(result.get(c, "") for c in columns)] for key, result in sorted(results.items())
+    ]
+    rows += [
+        ["mean", name, *(mean.get(c, "") for c in columns)] for name, mean in means(results, names).items()
+    ]
     print_table(["surface", "side", *columns], rows)
     for key, error in errors.items():
         print(f"failed: {' / '.join(key)}: {error}", flush=True)

@@ -127,14 +127,26 @@ def test_initialize_whitening_gives_the_same_bits_whatever_torchs_number_of_thre
     assert torch.equal(found[2], found[0])
 
 
-def test_train_on_any_number_of_threads_gives_the_same_bits():
+@pytest.mark.parametrize(
+    ("batch_size", "precision"), [(1, "float32"), (3, "float32"), (8, "bfloat16"), (20, "float32")]
+)
+def test_train_on_any_number_of_threads_gives_the_same_bits(batch_size, precision):
     before = torch.get_num_threads()
-    results = [train(make_features(37), batch_size=20, noise=0.5, n_threads=n) for n in (1, 2, 5)]
+    settings = {"batch_size": batch_size, "precision": precision, "noise": 0.5, "n_epochs": 2}
+    results = [train(make_features(37), n_threads=n, **settings) for n in (1, 2, 5)]
     assert torch.get_num_threads() == before
     for trainer, flow in results[1:]:
         assert torch.equal(weights(flow), weights(results[0][1]))
         for name in ("loss", "grad_norm"):
             assert trainer.history[name] == results[0][0].history[name]
+
+
+@pytest.mark.parametrize("limit", [0, 2**27])
+def test_train_leaves_weights_as_they_lie_in_a_file(monkeypatch, limit):
+    monkeypatch.setattr("skcsflow._training.NARROW_FLOW_BYTES", limit)
+    _, flow = train()
+    assert all(p.is_contiguous() for p in flow.parameters())
+    torch.testing.assert_close(weights(flow), weights(train()[1]), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("limit", [1e-3, 1e-5])

@@ -96,12 +96,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def training_precision(precision: str, device: torch.device) -> str:
-    """Precision to train in: as :func:`resolve_precision`, but ``"auto"`` is bfloat16 on CPUs that are faster in it.
+    """Precision to train in: as :func:`resolve_precision`, but that ``"auto"`` is bfloat16 on processors with AMX.
 
-    Steps are rounded by far more than that as they are, by the noise and by the choice of images. Scores
-    are numbers that users compare: they stay in float32.
+    Noise and the choice of images change a step by far more than bfloat16's rounding does. Scores are
+    numbers that users compare: they stay in float32.
     """
-    if precision == "auto" and device.type == "cpu" and has_fast_bfloat16(device):
+    if precision == "auto" and device.type == "cpu" and _is_x86() and has_fast_bfloat16(device):
         return "bfloat16"
     return resolve_precision(precision, device)
 
@@ -124,8 +124,11 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu":
         return True
     supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    is_x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
-    return bool(supported and (not is_x86 or torch.cpu._is_amx_tile_supported()))
+    return bool(supported and (not _is_x86() or torch.cpu._is_amx_tile_supported()))
+
+
+def _is_x86() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 class _CUDASwitches:

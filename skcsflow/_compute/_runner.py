@@ -194,8 +194,7 @@ class Runner:
         """
         sizes = [maps.shape[-2:] for maps in features[0]]
         results = []
-        networks = nn.ModuleList([self.model.flow, self.model.statistics])
-        for scores, positions, finite in self._apply(self._score, networks, features, to="cpu"):
+        for scores, positions, finite in self._apply(self._score, self.model.flow, features, to="cpu"):
             maps = positions.split([size.numel() for size in sizes])
             shaped = (m.view(size) for m, size in zip(maps, sizes, strict=True))
             results.append([*scores, *shaped, finite])
@@ -239,7 +238,9 @@ class Runner:
             with cuda_kernels(self.device, self.precision):
                 return function(inputs)
 
-        key = function.__name__, tuple((t.shape[1:], t.dtype) for t in batch)
+        # Statistics are set in place, after the flow has first run: what was recorded reads their new values.
+        statistics = tuple(t.data_ptr() for t in self.model.statistics.buffers())
+        key = function.__name__, statistics, tuple((t.shape[1:], t.dtype) for t in batch)
         recorded = self._prepare(key, network, lambda: RecordedFunction(run, batch, self._batch_size))
         results = recorded(batch)
         return results if to is None else [t.to(to) for t in results]
@@ -279,8 +280,8 @@ class Runner:
         maps = self.model.scale_maps(z)
         # On a CPU exponentials of one number and of several in a row have other last digits.
         rows = [slice(None)] if z[0].is_cuda else [slice(k, k + 1) for k in range(len(z[0]))]
-        of_model = torch.cat([self.model.score([m[k] for m in z], [m[k] for m in maps]) for k in rows])
-        scores = torch.stack([of_model, log_likelihood(z, log_det)], dim=1)
+        anomaly_scores = torch.cat([self.model.score([m[k] for m in z], [m[k] for m in maps]) for k in rows])
+        scores = torch.stack([anomaly_scores, log_likelihood(z, log_det)], dim=1)
         # Maps side by side: one copy from a GPU, not one for each scale and image.
         positions = torch.cat([m.flatten(1) for m in maps], dim=1)
         finite = scores.isfinite().all(dim=1) & positions.isfinite().all(dim=1)

@@ -111,7 +111,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Whether the features are whitened before the flow; the paper's are not. Acts in
         `fit`.
     n_epochs : int or "auto", default="auto"
-        Passes over the training images. ``"auto"``: as many as make 500 steps, however many
+        Passes over the training images. ``"auto"``: as many as make 600 steps, however many
         images there are. What the flow has learnt depends on the steps. Acts in `fit`.
     batch_size : int, default=8
         Images per training step. Acts in `fit` and `partial_fit`.
@@ -145,13 +145,14 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         training images that is called anomalous; of fresh images more are. See also
         :meth:`calibrate`. Acts in `fit`, `partial_fit` and `calibrate`.
     score_mode : {"fused", "mean"}, default="fused"
-        How an image's energies become a score: by the highest ones of each scale, compared with
-        those of good images (:class:`~skcsflow.nn.EnergyStatistics`), or by the mean over the
-        whole image at all scales, as in the paper. For the former, a fifth of the training
-        images is held out. Acts in `fit`.
+        How an image's energies become a score: by the highest ones of each scale and the mean of
+        the coarsest, compared with those of good images
+        (:class:`~skcsflow.nn.EnergyStatistics`), or by the mean over the whole image at all
+        scales, as in the paper. For the former, a fifth of the training images is held out.
+        Acts in `fit`.
     map_mode : {"fused", "max", "all"}, default="fused"
         How the scales' anomaly maps become one: the sum of the two largest scales', compared with
-        those of good images; the largest scale alone, as in the paper; or the product of all,
+        those of good images and smoothed; the largest scale alone, as in the paper; or the product of all,
         as in anomalib. Acts in `fit`.
     memory : None, path or joblib.Memory, default=None
         Where features of images are kept between calls, fits, processes and sessions:
@@ -165,8 +166,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Where to compute; ``"auto"`` takes CUDA where there is one and the `engine` can
         use it, else the CPU. Acts in `fit`, and when a saved detector is loaded.
     precision : {"auto", "float32", "tf32", "bfloat16", "float64"}, default="auto"
-        Precision to compute in. ``"auto"``: TF32 on GPUs that have it, else float32, but
-        that processors with AMX train in bfloat16. ``"float32"`` is IEEE's, without TF32.
+        Precision to compute in. ``"auto"``: TF32 on GPUs that have it, else float32; on
+        processors with AMX, training runs in bfloat16. ``"float32"`` is IEEE's, without TF32.
         bfloat16 pays on GPUs, and on processors with AMX; on other x86 processors it is
         slower than float32, and the flow is trained in float32. Scores are summed in
         float64 always. Acts in `fit`.
@@ -176,7 +177,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         gives other last digits. The flow is trained by torch always. Acts in every call.
     n_jobs : int, default=None
         Threads, of one core each, that read and score images and train the flow. None: as
-        many as torch uses; -1: one per core. Results don't depend on it. Acts in every call.
+        many as torch uses; -1: one per core. Training uses two at most with batches of up to 16
+        images, and one for every eight of a larger batch. Results don't depend on it. Acts in every call.
     verbose : int, default=0
         Whether to show the training's progress. Acts in `fit`.
 
@@ -197,7 +199,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     device_ : torch.device
         The device that is used.
     precision_ : str
-        The precision that images are scored in.
+        The precision that images are scored in. Training is in the same, but see `precision`.
     image_shape_ : tuple of int or None
         Shape of the images in the rows of X, where X was 2-D.
     n_features_in_ : int
@@ -555,8 +557,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     def _warn_of_few(self, n_images: int) -> None:
         warnings.warn(
             f"X has {n_images} images of good parts, too few to hold any out. Scores and thresholds go by the images "
-            "that the flow is trained on, so that far more than 5 % of other good images will be flagged. Give at least "
-            f"{LEAST_IMAGES} images, better 40, or call calibrate with good images that are not in X.",
+            "that the flow is trained on, so that far more than 5 % of other good images will be flagged. Give at "
+            f"least {LEAST_IMAGES} images, better 40, or call calibrate with good images that are not in X.",
             ConvergenceWarning,
             stacklevel=6,
         )
@@ -583,8 +585,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n,), float64
-            Higher is more normal. By default minus how far the highest energies of each scale are
-            above those of good images (:class:`~skcsflow.nn.EnergyStatistics`); with
+            Higher is more normal. By default minus how far the highest energies of each scale, and
+            all of the coarsest, are above those of good images (:class:`~skcsflow.nn.EnergyStatistics`); with
             ``score_mode="mean"`` minus the paper's anomaly score, ``-mean(z ** 2) / 2``
             (equation 7). A row's score doesn't depend on the other rows.
         """

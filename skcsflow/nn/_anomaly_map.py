@@ -43,8 +43,8 @@ class ScoreMode(StrEnum):
     MEAN
         Mean over all dimensions of all scales (paper, equation 7).
     FUSED
-        From the standardised logarithms of the highest energies of each scale, see
-        :meth:`EnergyStatistics.score`.
+        From the standardised logarithms of the highest energies of each scale, and of the mean
+        energy of the coarsest, see :meth:`EnergyStatistics.score`.
     """
 
     MEAN = "mean"
@@ -139,10 +139,10 @@ class AnomalyMapGenerator(nn.Module):
         """
         if self.mode is AnomalyMapMode.FUSED:
             statistics = self.statistics or EnergyStatistics(len(scale_maps)).to(scale_maps[0])
-            largest, *second = statistics.standardize(scale_maps)[:2]
-            for m in second:
-                largest = largest + _upsample(m, largest.shape[-2:])
-            return _upsample(_smooth(largest), size)
+            total, *others = statistics.standardize(scale_maps)[:2]
+            for m in others:
+                total = total + _upsample(m, total.shape[-2:])
+            return _upsample(_smooth(total), size)
         chosen = scale_maps if self.mode is AnomalyMapMode.ALL else scale_maps[:1]
         return torch.stack([_upsample(m, size) for m in chosen]).prod(dim=0)
 

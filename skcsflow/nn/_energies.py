@@ -28,9 +28,10 @@ class EnergyStatistics(nn.Module):
 
     Attributes
     ----------
-    image_mean, image_std : Tensor of shape (n_scales + 1,)
+    image_log_mean, image_log_std : Tensor of shape (n_scales + 1,)
         Of logarithms that an image has: of the mean of each scale's highest hundredth of energies,
-        and of the mean of all energies of the coarsest scale.
+        and of the mean of all energies of the coarsest scale (the same number twice where it has
+        a single position).
     mean, std : Tensor of shape (n_scales,)
         Of the logarithm of the energy of a position.
 
@@ -47,15 +48,15 @@ class EnergyStatistics(nn.Module):
     True
     """
 
-    image_mean: Tensor
-    image_std: Tensor
+    image_log_mean: Tensor
+    image_log_std: Tensor
     mean: Tensor
     std: Tensor
 
     def __init__(self, n_scales: int) -> None:
         super().__init__()
-        self.register_buffer("image_mean", torch.zeros(n_scales + 1, dtype=torch.float32))
-        self.register_buffer("image_std", torch.ones(n_scales + 1, dtype=torch.float32))
+        self.register_buffer("image_log_mean", torch.zeros(n_scales + 1, dtype=torch.float32))
+        self.register_buffer("image_log_std", torch.ones(n_scales + 1, dtype=torch.float32))
         self.register_buffer("mean", torch.zeros(n_scales, dtype=torch.float32))
         self.register_buffer("std", torch.ones(n_scales, dtype=torch.float32))
 
@@ -82,15 +83,15 @@ class EnergyStatistics(nn.Module):
             raise ValueError("initialize needs at least one image, got none.")
         of_images = torch.cat(logs)
         first, second = torch.stack(sums).mean(dim=0).view(-1, 2).unbind(dim=1)
-        self.image_mean.copy_(of_images.mean(dim=0))
-        self.image_std.copy_(
-            _or_one(of_images.std(dim=0) if len(logs) > 1 else torch.zeros_like(self.image_std))
+        self.image_log_mean.copy_(of_images.mean(dim=0))
+        self.image_log_std.copy_(
+            _or_one(of_images.std(dim=0) if len(logs) > 1 else torch.zeros_like(self.image_log_std))
         )
         self.mean.copy_(first)
         self.std.copy_(_or_one((second - first.square()).clamp(min=0).sqrt()))
 
     def score(self, scale_maps: Sequence[Tensor]) -> Tensor:
-        r"""Score images by their highest energies: :math:`\log \sum_i \log(1 + e^{t_i})`.
+        r"""Score images by their highest energies and the coarsest scale: :math:`\log \sum_i \log(1 + e^{t_i})`.
 
         :math:`t_i` is the standardised logarithm of the mean of the highest hundredth of scale
         :math:`i`'s energies; the last one, of the mean of all energies of the coarsest scale, for
@@ -109,9 +110,10 @@ class EnergyStatistics(nn.Module):
         Tensor of shape (B,)
             Scores in float64; higher is more anomalous.
         """
-        t = (_logs_of_images([m.flatten(1) for m in scale_maps]) - self.image_mean) / self.image_std
-        # Far below 0 the inner logarithm is e^t, which would vanish.
-        return torch.where(t < -30, t, nn.functional.softplus(t).log()).logsumexp(dim=1)
+        t = (_logs_of_images([m.flatten(1) for m in scale_maps]) - self.image_log_mean) / self.image_log_std
+        # Below -30 the inner logarithm is e^t but for rounding; further down it would underflow to 0.
+        softplus = nn.functional.softplus(t.clamp(min=-30), threshold=40)
+        return torch.where(t < -30, t, softplus.log()).logsumexp(dim=1)
 
     def standardize(self, scale_maps: Sequence[Tensor]) -> list[Tensor]:
         """Standardise the logarithms of the energies of all positions.

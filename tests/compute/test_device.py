@@ -13,6 +13,7 @@ from skcsflow._compute import (
     parameter_dtype,
     resolve_device,
     resolve_precision,
+    training_precision,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -118,6 +119,18 @@ def test_resolve_precision_on_the_cpu():
     assert found == {"auto": "float32", "float32": "float32", "bfloat16": "bfloat16", "float64": "float64"}
     with pytest.raises(ValueError, match=r"precision='tf32' needs a CUDA device .* but device is 'cpu'"):
         resolve_precision("tf32", CPU)
+
+
+@pytest.mark.parametrize("has_fast", [True, False])
+@pytest.mark.parametrize("is_x86", [True, False])
+def test_training_precision_auto_is_bfloat16_on_fast_x86_processors_alone(monkeypatch, has_fast, is_x86):
+    monkeypatch.setattr("skcsflow._compute._device.has_fast_bfloat16", lambda device: has_fast)
+    monkeypatch.setattr("skcsflow._compute._device._is_x86", lambda: is_x86)
+    assert training_precision("auto", CPU) == ("bfloat16" if has_fast and is_x86 else "float32")
+    for precision in ("float32", "bfloat16", "float64"):
+        assert training_precision(precision, CPU) == precision
+    with pytest.raises(ValueError, match="precision='tf32' needs a CUDA device"):
+        training_precision("tf32", CPU)
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 has brought these settings")

@@ -338,6 +338,20 @@ def test_replays_give_the_bits_of_the_function_itself(images, fitted, precision)
     assert all(recorded._graph is not None for _, recorded in runner._prepared.values())
 
 
+def test_replays_read_statistics_that_changed(images):
+    detector = fit(images[:12], score_mode="fused", map_mode="fused", n_epochs=1)
+    detector.score_samples(images)
+    recorded = [p for _, p in detector._runner._prepared.values() if hasattr(p, "_graph")]
+    assert len(recorded) == 2
+    assert all(p._graph is not None for p in recorded)
+    before = loaded_on(detector, "cuda").score_samples(images)
+    np.testing.assert_array_equal(detector.score_samples(images), before)
+    detector.model_.statistics.image_log_mean += 1
+    after = detector.score_samples(images)
+    assert (after > before).all()
+    np.testing.assert_array_equal(loaded_on(detector, "cuda").score_samples(images), after)
+
+
 def test_weights_that_changed_are_used(images, fitted):
     detector = loaded_on(fitted["float32"], "cuda")
     before = detector.score_samples(images[:5])

@@ -221,6 +221,21 @@ def test_statistics_of_images_that_are_all_alike_give_finite_scores(n, energy):
     assert all(m.isfinite().all() for m in statistics.standardize(images))
 
 
+def test_scores_rise_with_energies_everywhere():
+    statistics = EnergyStatistics(1).double()  # with which the energy's logarithm is t
+    for t in (-30, 0, 20, 40):
+        energies = torch.linspace(t - 1e-6, t + 1e-6, 5, dtype=torch.float64).exp()
+        scores = statistics.score([energies[:, None, None, None].expand(-1, 1, 4, 4)])
+        assert (scores.diff() > 0).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1)])
+def test_fused_map_of_constant_energies_is_constant(size):
+    maps = [torch.full((1, 1, *size), 2.0), torch.full((1, 1, 1, 1), 3.0)]
+    fused = AnomalyMapGenerator((3, 8, 9), "fused").fuse(maps, (8, 9))
+    torch.testing.assert_close(fused, torch.full((1, 1, 8, 9), 6.0).log())
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
 def test_scores_of_energies_far_from_those_of_normal_images_are_finite_and_in_order(factor):
     normal = random_energies(1)
