@@ -96,7 +96,7 @@ class Job:
 TINY = {"backbone": "test_efficientnet", "weights": None, "cross_conv_hidden_channels": 8}
 TRIAL = Job(
     device_name="cpu",
-    default={**TINY, "input_size": 64},
+    default={**TINY, "input_size": 64, "n_epochs": 2},
     paper={**PAPER_PARAMS, **TINY, "input_size": 96},
     n_paper=6,
     n_scored=(4, 2),

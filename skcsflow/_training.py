@@ -34,10 +34,6 @@ PART_SIZE = 8
 AUTO_STEPS = 600
 """Steps of a training, however many images there are: what a flow has learnt depends on them."""
 
-NARROW_FLOW_BYTES = 2**27
-"""Weights of flows that are trained channels last on the CPU, at most. The default flow's steps take a sixth less time
-so, those of the paper's a sixth more."""
-
 _N_PROBED = 64
 """Images whose loss is compared before and after training: enough that no single one decides."""
 
@@ -141,9 +137,6 @@ class FlowTrainer:
             far above that before.
         """
         device = features[0].device
-        is_narrow = sum(p.nbytes for p in flow.parameters()) <= NARROW_FLOW_BYTES
-        if device.type == "cpu" and is_narrow:
-            flow.to(memory_format=torch.channels_last)
         optimizer = self._optimizer(flow)
         schedule = self._schedule(optimizer, self.n_epochs * -(-len(rows) // self.batch_size))
         # The order is drawn on the CPU, so that it is the same on every device.
@@ -164,9 +157,6 @@ class FlowTrainer:
                     bar.update()
             after = self._probe(flow, features, rows, map_parts)
         flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
-        flow.to(
-            memory_format=torch.contiguous_format
-        )  # as it will be when it is loaded: kernels depend on it
         # It may have blown up to finite numbers: one nat per dimension is much. The history can't tell, as its
         # first loss may have blown up already, and its last was taken before the last step.
         if not after <= before + 1:

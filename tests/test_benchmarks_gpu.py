@@ -123,7 +123,7 @@ def test_without_a_gpu_it_says_what_to_do(monkeypatch, capsys):
 
 
 def test_operations_of_the_cpus_own_convolutions_are_counted(monkeypatch):
-    detector = gpu.new_detector(gpu.TRIAL, **gpu.TRIAL.default, n_epochs=1).fit(gpu.noise_images(2, 64))
+    detector = gpu.new_detector(gpu.TRIAL, **gpu.TRIAL.default).fit(gpu.noise_images(2, 64))
     found = gpu.count_paper(gpu.TRIAL, detector)
     monkeypatch.setattr(_convolution, "_is_for_onednn", lambda x: False)
     assert gpu.count_paper(gpu.TRIAL, detector) == found

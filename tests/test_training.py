@@ -141,14 +141,6 @@ def test_train_on_any_number_of_threads_gives_the_same_bits(batch_size, precisio
             assert trainer.history[name] == results[0][0].history[name]
 
 
-@pytest.mark.parametrize("limit", [0, 2**27])
-def test_train_leaves_weights_as_they_lie_in_a_file(monkeypatch, limit):
-    monkeypatch.setattr("skcsflow._training.NARROW_FLOW_BYTES", limit)
-    _, flow = train()
-    assert all(p.is_contiguous() for p in flow.parameters())
-    torch.testing.assert_close(weights(flow), weights(train()[1]), rtol=1e-3, atol=1e-5)
-
-
 @pytest.mark.parametrize("limit", [1e-3, 1e-5])
 def test_train_with_max_grad_norm_cuts_gradients_down_to_it(limit, monkeypatch):
     norms = []
