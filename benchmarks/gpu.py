@@ -241,7 +241,7 @@ def score_in_precision(job: Job, detector: CSFlowDetector, images: np.ndarray) -
     runner = detector._current_runner()
     own = runner._batch_size if job.device.type == "cuda" else 1
     alone = {f"{n} images": speed_alone(job, detector, n, len(images)) for n in sorted({own, job.n_resident})}
-    graphs = [p._graph for _, p in runner._prepared.values() if hasattr(p, "_graph")]
+    graphs = [p._graph for *_, p in runner._prepared.values() if hasattr(p, "_graph")]
     if all(graphs) and graphs:
         replay = sum(
             median([seconds_of(graph.replay, job.device) for _ in range(job.repeats)]) for graph in graphs

@@ -63,7 +63,7 @@ def score_images(
     ValueError
         Where a score or map would not be finite, naming the row.
     """
-    extraction = FeatureExtraction(runner, images, cache)
+    extraction = FeatureExtraction(runner, images, cache, n_threads)
 
     def compute(pending: list[PendingImage]) -> list[tuple[list[Tensor], tuple[int, int]]]:
         features = extraction.finish(pending)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from skcsflow._compute import (
     CoreThreads,
+    RecordedFunction,
     autocast,
     cuda_kernels,
     has_fast_bfloat16,
@@ -37,7 +39,7 @@ AUTO_STEPS = 600
 _N_PROBED = 64
 """Images whose loss is compared before and after training: enough that no single one decides."""
 
-Result = tuple[Tensor, ...]
+Result = Sequence[Tensor]
 Map = Callable[[Callable[[slice], Result], Iterable[slice]], Iterator[Result]]
 
 
@@ -112,6 +114,7 @@ class FlowTrainer:
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
     )
+    _recorded: dict[int, RecordedFunction] = field(default_factory=dict, init=False)
 
     def train(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps], rows: NDArray[np.int64]) -> float:
         """Train the coupling blocks of a flow in place.
@@ -156,6 +159,7 @@ class FlowTrainer:
                     bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                     bar.update()
             after = self._probe(flow, features, rows, map_parts)
+        self._recorded.clear()  # they hold memory
         flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
         # It may have blown up to finite numbers: one nat per dimension is much. The history can't tell, as its
         # first loss may have blown up already, and its last was taken before the last step.
@@ -243,12 +247,13 @@ class FlowTrainer:
     ) -> tuple[Tensor, Tensor]:
         """Take one step; gives the loss and the norm of its gradient."""
         parameters = list(flow.parameters())
+        inputs = [*batch, *noise]
 
         def gradient(part: slice) -> Result:
-            images = [m[part] for m in batch]
-            loss = self._loss(flow, images, [n[part] for n in noise])
-            loss = loss * (len(images[0]) / len(batch[0]))  # the batch's loss is the mean over its images
-            return loss.detach(), *torch.autograd.grad(loss, parameters)
+            of_part = [t[part] for t in inputs]
+            if of_part[0].is_cuda:  # the whole batch
+                return self._recorded_gradient(flow, of_part)
+            return self._gradient(flow, of_part, weight=len(of_part[0]) / len(batch[0]))
 
         total: Result = ()
         for result in map_parts(gradient, self._parts(batch)):
@@ -265,6 +270,19 @@ class FlowTrainer:
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         optimizer.step()
         return loss, norm
+
+    def _gradient(self, flow: CrossScaleFlow, inputs: list[Tensor], weight: float = 1.0) -> list[Tensor]:
+        """Compute the mean loss of maps, which their noise follows, and its gradient, both times a weight."""
+        loss = weight * self._loss(flow, inputs[: flow.n_scales], inputs[flow.n_scales :])
+        return [loss.detach(), *torch.autograd.grad(loss, list(flow.parameters()))]
+
+    def _recorded_gradient(self, flow: CrossScaleFlow, inputs: list[Tensor]) -> list[Tensor]:
+        # Batches have one size, but for the last of an epoch. Launched one by one, a step's kernels take five times as
+        # long with the default flow.
+        n_images = len(inputs[0])
+        if n_images not in self._recorded:
+            self._recorded[n_images] = RecordedFunction(partial(self._gradient, flow), inputs)
+        return self._recorded[n_images](inputs)
 
     @torch.no_grad()
     def _probe(

@@ -4,6 +4,7 @@ from skcsflow._compute._device import (
     ENGINES,
     PRECISIONS,
     autocast,
+    backbone_layout,
     cuda_kernels,
     has_fast_bfloat16,
     parameter_dtype,
@@ -12,6 +13,7 @@ from skcsflow._compute._device import (
     training_precision,
 )
 from skcsflow._compute._openvino import check_engine
+from skcsflow._compute._recorded import RecordedFunction
 from skcsflow._compute._runner import Runner
 from skcsflow._compute._threads import CoreThreads, map_on_cores, on_new_thread, one_core, resolve_n_threads
 
@@ -19,8 +21,10 @@ __all__ = [
     "ENGINES",
     "PRECISIONS",
     "CoreThreads",
+    "RecordedFunction",
     "Runner",
     "autocast",
+    "backbone_layout",
     "check_engine",
     "cuda_kernels",
     "has_fast_bfloat16",

@@ -11,6 +11,7 @@ __all__ = [
     "ENGINES",
     "PRECISIONS",
     "autocast",
+    "backbone_layout",
     "cuda_kernels",
     "has_fast_bfloat16",
     "parameter_dtype",
@@ -114,6 +115,15 @@ def parameter_dtype(precision: str) -> torch.dtype:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Run convolutions and products in bfloat16 if `precision` says so, and else not, whatever the caller does."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def backbone_layout(device: torch.device) -> torch.memory_format:
+    """The memory layout to run backbones in.
+
+    Channels last, which the flow has everywhere, is a tenth faster on a GPU too. But for convolutions within each
+    channel, which most small backbones have, cuDNN then takes 4 to 6 seconds to choose kernels in every process.
+    """
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

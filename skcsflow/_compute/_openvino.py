@@ -1,16 +1,27 @@
 """Networks run by OpenVINO: fused and packed for the processor, on the CPU only."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import joblib
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 __all__ = ["CompiledNetwork", "check_engine"]
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+_ARC_TANGENT = np.array(
+    [
+        *(-0.3333314528, 0.1999355085, -0.1420889944, 0.1065626393),
+        *(-0.0752896400, 0.0429096138, -0.0161657367, 0.0028662257),
+    ],
+    dtype=np.float32,
+)
+"""Coefficients of the powers 2, 4, ... 16 of x in atan(x) / x - 1, from 0 to 1."""
 
 
 def check_engine(engine: str, precision: str, device: torch.device) -> None:
@@ -99,6 +110,7 @@ def _convert(network: nn.Module, inputs: Sequence[Tensor]) -> Any:
     # Not openvino.convert_model, which reports its use to its makers over the network.
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from openvino.passes import ConstantFolding, Manager
 
     with warnings.catch_warnings():
         # torch deprecates tracing, and warns of checks of shapes, which are fixed here.
@@ -120,4 +132,32 @@ def _convert(network: nn.Module, inputs: Sequence[Tensor]) -> Any:
             model.remove_parameter(parameter)
     model.validate_nodes_and_infer_types()
     model.reshape({port: list(t.shape) for port, t in zip(model.inputs, inputs, strict=True)})
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Atan":
+            node.output(0).replace(_arc_tangent(node.input_value(0)))
+    # Biases are constants that are reshaped. Where that is left to the compiler, it adds them, and clips, in a pass of
+    # its own over the maps behind every convolution: a fifth of a backbone's time.
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
     return model
+
+
+def _arc_tangent(x: Any) -> Any:
+    """Arc tangent of an output of a model, by operations that OpenVINO compiles to one pass.
+
+    Its own takes an eighth of the flow's time. The error is at most 2e-8 (Abramowitz and Stegun, 4.4.49).
+    """
+    from openvino import opset8 as op
+
+    size = op.absolute(x)
+    smaller = op.minimum(
+        size, op.divide(np.float32(1), size)
+    )  # its arc tangent and that of size make a right angle
+    square = op.multiply(smaller, smaller)
+    series = op.multiply(square, _ARC_TANGENT[-1])
+    for coefficient in _ARC_TANGENT[-2::-1]:
+        series = op.multiply(square, op.add(series, coefficient))
+    angle = op.add(smaller, op.multiply(smaller, series))
+    angle = op.select(op.greater(size, np.float32(1)), op.subtract(np.float32(math.pi / 2), angle), angle)
+    return op.select(op.less(x, np.float32(0)), op.multiply(angle, np.float32(-1)), angle).output(0)

@@ -2,14 +2,15 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 __all__ = ["RecordedFunction"]
 
-_RECORDING = threading.Lock()
-"""torch records one graph at a time in a process. Replays don't wait for it."""
+_RECORDER = ThreadPoolExecutor(1)
+"""torch records one graph at a time in a process. Always in this thread, as cuDNN chooses kernels anew in each."""
 
 
 class RecordedFunction:
@@ -26,40 +27,51 @@ class RecordedFunction:
         backbones may, it is called each time.
     inputs : sequence of Tensors of shape (n, ...)
         What it takes, for shapes and types.
-    batch_size : int
-        What it is recorded for, at least n.
+    batch_size : int or None, default=None
+        What it is recorded for, at least n; None takes n.
     """
 
     def __init__(
-        self, function: Callable[[list[Tensor]], list[Tensor]], inputs: Sequence[Tensor], batch_size: int
+        self,
+        function: Callable[[list[Tensor]], list[Tensor]],
+        inputs: Sequence[Tensor],
+        batch_size: int | None = None,
     ) -> None:
         self._replaying = threading.Lock()
         self._function = function
-        self._inputs = [t.new_empty(batch_size, *t.shape[1:]) for t in inputs]
+        self._inputs = [t.new_empty(batch_size or len(t), *t.shape[1:]) for t in inputs]
         self._fill(inputs)
-        self._graph: torch.cuda.CUDAGraph | None = torch.cuda.CUDAGraph()
-        with _RECORDING, torch.cuda.device(inputs[0].device):
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # libraries and networks prepare things at a first call
-                function(self._inputs)
-            torch.cuda.current_stream().wait_stream(stream)
-            try:
-                # Other threads may use the GPU meanwhile.
-                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-                    self._outputs = function(self._inputs)
-            except RuntimeError:
-                self._graph = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        stream = torch.cuda.current_stream(inputs[0].device)
+        _RECORDER.submit(self._record, stream, torch.is_inference_mode_enabled()).result()
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Run the function for a batch no larger than recorded; the outputs are the caller's to keep."""
-        n = len(inputs[0])
+        """Run the function for a batch no larger than recorded.
+
+        Gives what it gives for a batch of the recorded size, which is the caller's to keep.
+        """
         with self._replaying:
             self._fill(inputs)
             if self._graph is None:
-                return [t[:n] for t in self._function(self._inputs)]
+                return self._function(self._inputs)
             self._graph.replay()
-            return [t[:n].clone() for t in self._outputs]
+            return [t.clone() for t in self._outputs]
+
+    def _record(self, callers: torch.cuda.Stream, is_inference: bool) -> None:
+        with torch.cuda.device(callers.device), torch.inference_mode(is_inference):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(callers)
+            with torch.cuda.stream(stream):  # libraries and networks prepare things at a first call
+                self._function(self._inputs)
+            callers.wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            try:
+                # Other threads may use the GPU meanwhile.
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                    self._outputs = self._function(self._inputs)
+            except RuntimeError:
+                return
+        self._graph = graph
 
     def _fill(self, inputs: Sequence[Tensor]) -> None:
         """Copy a batch, and fill it up with its last item."""

@@ -2,14 +2,16 @@
 
 import copy
 import threading
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from skcsflow._compute._device import autocast, cuda_kernels
+from skcsflow._compute._device import autocast, backbone_layout, cuda_kernels
 from skcsflow._compute._openvino import CompiledNetwork
 from skcsflow._compute._recorded import RecordedFunction
 from skcsflow._compute._threads import CoreThreads, map_on_cores
@@ -38,6 +40,9 @@ GPU_BATCH_SIZE = 64
 GPU_THREADS = 3
 """Threads that feed a GPU: one has its batch computed while others read the next and hand on the last."""
 
+SLOW_SECONDS = 2e-3
+"""What an image must take to be read for a GPU's batch to be read by several threads. Handing over takes time too."""
+
 CPU_GROUP_SIZE = 4
 """Images that go through a network together on one core. The default network is 1.5 times as fast so."""
 
@@ -60,7 +65,7 @@ class Runner:
     core where a trial shows that this changes no bit.
 
     It holds what is made once for a model, OpenVINO's compiled networks and CUDA graphs, and can't be
-    pickled. Several threads may use it.
+    pickled. Several threads may use it. Where weights may have changed, call :meth:`refresh`.
 
     Parameters
     ----------
@@ -83,7 +88,7 @@ class Runner:
         self.engine = engine
         self._preparing = threading.RLock()  # a trial may compile
         self._fingerprint: str | None = None
-        self._prepared: dict[Hashable, tuple[list[int], Any]] = {}
+        self._prepared: dict[Hashable, tuple[nn.Module, list[int], Any]] = {}
         self._group_outcomes: dict[Hashable, bool] = {}
 
     def matches(self, model: CSFlowModel, device: torch.device, precision: str, engine: str) -> bool:
@@ -93,6 +98,17 @@ class Runner:
             precision,
             engine,
         )
+
+    def refresh(self) -> None:
+        """Forget what was made of networks whose weights have changed since."""
+        with self._preparing:
+            networks = {id(network): network for network, _, _ in self._prepared.values()}
+            versions = {key: _versions(network) for key, network in networks.items()}
+            self._prepared = {
+                key: (network, made_for, prepared)
+                for key, (network, made_for, prepared) in self._prepared.items()
+                if versions[id(network)] == made_for
+            }
 
     @property
     def fingerprint(self) -> str:
@@ -150,16 +166,18 @@ class Runner:
         readers = CoreThreads(n_threads)
 
         def read_and_compute(rows: range) -> list[R]:
-            if is_cuda and len(rows) > 1:
-                return compute(list(readers.map(read, rows, ahead=size)))
-            return compute([read(i) for i in rows])
+            start = perf_counter()
+            first = read(rows[0])
+            is_slow = is_cuda and perf_counter() - start > SLOW_SECONDS
+            others = readers.map(read, rows[1:], ahead=size) if is_slow else map(read, rows[1:])
+            return compute([first, *others])
 
         # Also for a single group: the modes of torch that the caller is in don't hold in other threads.
         with readers, closing(map_on_cores(read_and_compute, groups, max(1, n_computing))) as results:
             for of_group in results:
                 yield from of_group
 
-    def features(self, images: Sequence[Tensor]) -> list[list[Tensor]]:
+    def features(self, images: Sequence[Tensor], n_cores: int = 1) -> list[list[Tensor]]:
         """Extract the feature maps of a batch of images.
 
         Parameters
@@ -167,6 +185,9 @@ class Runner:
         images : sequence of Tensors of shape (C, H, W)
             As :meth:`~skcsflow._images.ImageCollection.decode` gives them, no more than one
             batch of :meth:`map`.
+        n_cores : int, default=1
+            Cores that a CPU may use: more than one where nothing else is to be done. Each pass of the backbone
+            stays on one, which leaves the bits as they are.
 
         Returns
         -------
@@ -175,7 +196,12 @@ class Runner:
             are finite, a Tensor of shape (). All on the device.
         """
         batch = standardize(images, self.model.input_size, self.model.dtype, self.device)
-        return self._apply(self._extract, self.model.feature_extractor, [[image] for image in batch])
+        items = [[image] for image in batch]
+        if n_cores > 1 and self.device.type == "cpu" and self.engine == "torch":
+            return [
+                r for item in items for r in _apply_to_batch(partial(self._extract, n_cores=n_cores), [item])
+            ]
+        return self._apply(self._extract, self.model.feature_extractor, items)
 
     def scores(self, features: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
         """Score a batch of images by their feature maps.
@@ -193,12 +219,14 @@ class Runner:
             Tensor of shape (). All on the CPU.
         """
         sizes = [maps.shape[-2:] for maps in features[0]]
-        results = []
-        for scores, positions, finite in self._apply(self._score, self.model.flow, features, to="cpu"):
-            maps = positions.split([size.numel() for size in sizes])
-            shaped = (m.view(size) for m, size in zip(maps, sizes, strict=True))
-            results.append([*scores, *shaped, finite])
-        return results
+
+        def unpack(results: list[Tensor]) -> list[Tensor]:
+            scores, positions, finite = (t.cpu() for t in results)
+            maps = positions.split([size.numel() for size in sizes], dim=1)
+            shaped = (m.unflatten(1, size) for m, size in zip(maps, sizes, strict=True))
+            return [*scores.unbind(dim=1), *shaped, finite]
+
+        return self._apply(self._score, self.model.flow, features, unpack)
 
     @property
     def _batch_size(self) -> int:
@@ -217,21 +245,26 @@ class Runner:
         return CPU_GROUP_SIZE if is_small and is_enough else 1
 
     def _apply(
-        self, function: Function, network: nn.Module, items: Sequence[Sequence[Tensor]], to: str | None = None
+        self,
+        function: Function,
+        network: nn.Module,
+        items: Sequence[Sequence[Tensor]],
+        unpack: Function = list,
     ) -> list[list[Tensor]]:
         """Apply a function of batches that runs a network to items, given and returned one by one.
 
-        On a GPU, all that it returns is moved `to` another device at once.
+        What the function gives for a batch goes through `unpack`.
         """
-        if self.device.type == "cuda":
-            return _apply_to_batch(lambda batch: self._run_recorded(function, network, batch, to), items)
-        if len(items) == CPU_GROUP_SIZE and self._may_group(function, items):
-            return _apply_to_batch(function, items)
-        return [result for item in items for result in _apply_to_batch(function, [item])]
 
-    def _run_recorded(
-        self, function: Function, network: nn.Module, batch: list[Tensor], to: str | None
-    ) -> list[Tensor]:
+        def run(batch: list[Tensor]) -> list[Tensor]:
+            is_cuda = self.device.type == "cuda"
+            return unpack(self._run_recorded(function, network, batch) if is_cuda else function(batch))
+
+        if self.device.type == "cuda" or (len(items) == CPU_GROUP_SIZE and self._may_group(function, items)):
+            return _apply_to_batch(run, items)
+        return [result for item in items for result in _apply_to_batch(run, [item])]
+
+    def _run_recorded(self, function: Function, network: nn.Module, batch: list[Tensor]) -> list[Tensor]:
         batch = [t.to(self.device) for t in batch]
 
         def run(inputs: list[Tensor]) -> list[Tensor]:
@@ -242,8 +275,7 @@ class Runner:
         statistics = tuple(t.data_ptr() for t in self.model.statistics.buffers())
         key = function.__name__, statistics, tuple((t.shape[1:], t.dtype) for t in batch)
         recorded = self._prepare(key, network, lambda: RecordedFunction(run, batch, self._batch_size))
-        results = recorded(batch)
-        return results if to is None else [t.to(to) for t in results]
+        return [t[: len(batch[0])] for t in recorded(batch)]
 
     def _may_group(self, function: Function, items: Sequence[Sequence[Tensor]]) -> bool:
         """Whether items of these shapes get the same bits together as alone; tried once, with noise."""
@@ -253,16 +285,23 @@ class Runner:
                 self._group_outcomes[key] = _gives_same_bits(function, items)
             return self._group_outcomes[key]
 
-    def _extract(self, batch: list[Tensor]) -> list[Tensor]:
+    def _extract(self, batch: list[Tensor], n_cores: int = 1) -> list[Tensor]:
         (images,) = batch
         extractor = self.model.feature_extractor
         if self.engine == "openvino":
             # The pyramid by torch, which is ten times faster at it.
             features = self._run_compiled(extractor, extractor.pyramid(images))
         else:
-            images = images.contiguous(memory_format=torch.channels_last)
-            with autocast(images.device, self.precision):
-                features = extractor(images)
+            images = images.contiguous(memory_format=backbone_layout(images.device))
+
+            def apply(function: Callable[[T], R], passes: Iterable[T]) -> Iterable[R]:
+                def run(one: T) -> R:
+                    with autocast(self.device, self.precision):
+                        return function(one)
+
+                return map_on_cores(run, passes, n_cores) if n_cores > 1 else map(run, passes)
+
+            features = extractor.extract(extractor.pyramid(images), apply)
         features = [f.to(images.dtype).contiguous() for f in features]
         finite = torch.stack([f.isfinite().flatten(1).all(dim=1) for f in features]).all(dim=0)
         return [*features, finite]
@@ -302,13 +341,13 @@ class Runner:
         return self._prepare(key, network, compile_network)(inputs)
 
     def _prepare(self, key: Hashable, network: nn.Module, prepare: Callable[[], T]) -> T:
-        """What was prepared of a network under this key, anew if its weights have changed since."""
-        versions = _versions(network)
+        """What was prepared of a network under this key."""
         with self._preparing:
-            made_for, prepared = self._prepared.get(key, (None, None))
-            if prepared is None or made_for != versions:
+            made_of, _, prepared = self._prepared.get(key, (None, None, None))
+            if made_of is not network:
+                versions = _versions(network)
                 prepared = prepare()
-                self._prepared[key] = versions, prepared
+                self._prepared[key] = network, versions, prepared
         return cast(T, prepared)
 
 
@@ -328,7 +367,7 @@ class _Flat(nn.Module):
 
 def _apply_to_batch(function: Function, items: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
     results = function([torch.stack(tensors) for tensors in zip(*items, strict=True)])
-    return [[r[k] for r in results] for k in range(len(items))]
+    return [list(of_item) for of_item in zip(*(r.unbind() for r in results), strict=True)]
 
 
 def _gives_same_bits(function: Function, items: Sequence[Sequence[Tensor]]) -> bool:
@@ -346,5 +385,8 @@ def _gives_same_bits(function: Function, items: Sequence[Sequence[Tensor]]) -> b
 
 def _versions(network: nn.Module) -> list[int]:
     """Numbers that change when the network's weights do."""
-    tensors = [*network.parameters(), *network.buffers()]
+    # parameters() and buffers() would take twice as long, which a GPU that scores one image waits for.
+    tensors = [
+        t for m in network.modules() for t in (*m._parameters.values(), *m._buffers.values()) if t is not None
+    ]
     return [n for t in tensors for n in (t.data_ptr(), 0 if t.is_inference() else t._version)]

@@ -675,6 +675,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         runner = vars(self).get("_runner")
         if runner is None or not runner.matches(self.model_, self.device_, self.precision_, self.engine):
             self._runner = runner = Runner(self.model_, self.device_, self.precision_, self.engine)
+        runner.refresh()
         return runner
 
     def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:

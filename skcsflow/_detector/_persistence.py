@@ -7,6 +7,7 @@ import numpy as np
 import timm
 import torch
 
+from skcsflow._compute import backbone_layout
 from skcsflow._version import __version__
 from skcsflow.nn import CSFlowModel
 
@@ -92,4 +93,6 @@ def warn_of_other_versions(packed: dict[str, Any]) -> None:
 def place_model(model: CSFlowModel, device: torch.device, dtype: torch.dtype | None = None) -> CSFlowModel:
     """Put a model on a device, in the memory layout that convolutions like best."""
     model.to(device, dtype)
-    return model.to(memory_format=torch.channels_last).eval()
+    model.flow.to(memory_format=torch.channels_last)
+    model.feature_extractor.to(memory_format=backbone_layout(device))
+    return model.eval()

@@ -79,7 +79,7 @@ def extract_features(
     ImageFeatures
         Of each image in turn.
     """
-    extraction = FeatureExtraction(runner, images, cache)
+    extraction = FeatureExtraction(runner, images, cache, n_threads)
     yield from runner.map(lambda i: extraction.read(int(rows[i])), extraction.finish, len(rows), n_threads)
 
 
@@ -98,14 +98,17 @@ class FeatureExtraction:
 
     Parameters
     ----------
-    runner, images, cache
+    runner, images, cache, n_threads
         As in :func:`extract_features`.
     """
 
-    def __init__(self, runner: Runner, images: ImageSource, cache: FeatureCache | None) -> None:
+    def __init__(
+        self, runner: Runner, images: ImageSource, cache: FeatureCache | None, n_threads: int = 1
+    ) -> None:
         self.runner = runner
         self.images = images
         self.cache = cache
+        self.n_cores = n_threads if len(images) == 1 else 1  # an image alone may have all
         self.context = b"" if cache is None else self._context()
 
     def read(self, row: int) -> PendingImage:
@@ -139,7 +142,8 @@ class FeatureExtraction:
         return [_tensors(entry) for entry in self.cache.get_or_compute([p.key for p in pending], compute)]
 
     def _extract(self, pending: list[PendingImage]) -> list[list[Tensor]]:
-        extracted = self.runner.features([p.image for p in pending if p.image is not None])
+        images = [p.image for p in pending if p.image is not None]
+        extracted = self.runner.features(images, self.n_cores)
         finite = torch.stack([result[-1] for result in extracted])
         if not finite.all():
             row = pending[int(finite.int().argmin())].row

@@ -193,13 +193,15 @@ class MultiScaleFeatureExtractor(nn.Module):
         images = (images - self.mean) / self.std
         return [_shrink(images, factor, self._least_size) for factor, _ in self._passes()]
 
-    def extract(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+    def extract(self, pyramid: Sequence[Tensor], apply: Callable[..., Iterable[Any]] = map) -> list[Tensor]:
         """Extract the feature maps of images in all their sizes.
 
         Parameters
         ----------
         pyramid : sequence of Tensors of shape (B, num_channels, H / 2**k, W / 2**k)
             What :meth:`pyramid` gives.
+        apply : callable, default=map
+            Applies a function to each of them: `map`, or the like of several threads.
 
         Returns
         -------
@@ -211,10 +213,11 @@ class MultiScaleFeatureExtractor(nn.Module):
         ValueError
             Where the backbone can't take images of one of these sizes.
         """
-        maps: list[Tensor] = []
-        for images, (factor, stride) in zip(pyramid, self._passes(), strict=True):
+
+        def extract_one(images_and_pass: tuple[Tensor, tuple[int, int]]) -> list[Tensor]:
+            images, (factor, stride) = images_and_pass
             try:
-                found = self.backbone(images)
+                maps: list[Tensor] = self.backbone(images)
             except (AssertionError, RuntimeError) as error:
                 if not _may_be_due_to_size(error):
                     raise
@@ -224,8 +227,10 @@ class MultiScaleFeatureExtractor(nn.Module):
                     f"{images.shape[-1]}: {str(error).rstrip('.')}. Choose another input_size, other strides or "
                     "another backbone; EfficientNets, ResNets and ConvNeXts take any size."
                 ) from error
-            maps += found if factor == 1 else found[-1:]
-        return maps
+            return maps if factor == 1 else maps[-1:]
+
+        passes = apply(extract_one, list(zip(pyramid, self._passes(), strict=True)))
+        return [m for maps in passes for m in maps]
 
     def _passes(self) -> list[tuple[int, int]]:
         """What each pass of the backbone divides the image's size by, and the largest stride that it is for."""

@@ -15,7 +15,7 @@ from conftest import TINY
 from sklearn.base import clone
 
 from skcsflow import CSFlowDetector, feature_cache_info
-from skcsflow._compute import Runner, resolve_device
+from skcsflow._compute import Runner, _openvino, _runner, resolve_device
 from skcsflow.nn import CSFlowModel
 
 pytest.importorskip("openvino")
@@ -62,6 +62,28 @@ def test_errors_against_float64_are_no_larger_than_torchs():
     for actual, plain, expected in zip(found, by_torch, exact, strict=True):
         bound = max(4 * (plain - expected).abs().max(), 1e-6 * expected.abs().max())
         assert (actual - expected).abs().max() < bound
+
+
+def test_biases_and_activations_are_computed_with_their_convolutions():
+    model = CSFlowModel((64, 64), 8, backbone="tf_efficientnet_lite0", weights=None).eval()
+    extractor = model.feature_extractor
+    with torch.inference_mode():
+        pyramid = extractor.pyramid(torch.rand(1, 3, 64, 64))
+        compiled = _openvino.CompiledNetwork(_runner._Flat(extractor).eval(), pyramid, "float32")._compiled
+    kinds = [op.get_rt_info()["layerType"].astype(str) for op in compiled.get_runtime_model().get_ops()]
+    assert kinds.count("Convolution") > 100
+    assert kinds.count("Subgraph") == 0  # what OpenVINO computes in a pass of its own
+
+
+def test_arc_tangent_is_numpys():
+    openvino = pytest.importorskip("openvino")
+    x = np.concatenate([np.linspace(-20, 20, 100_001), [1e-30, -1e-30, 1e30, np.inf, -np.inf]]).astype(
+        np.float32
+    )
+    parameter = openvino.opset8.parameter([len(x)], np.float32)
+    model = openvino.Model([_openvino._arc_tangent(parameter.output(0))], [parameter])
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(compiled([x])[0], np.arctan(x.astype(np.float64)), rtol=3e-7)
 
 
 def test_fit_by_openvino_learns_what_fit_by_torch_learns(detector, few_images):

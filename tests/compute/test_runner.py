@@ -1,5 +1,6 @@
 """A fitted model on many images: results in order, and none depends on the other images."""
 
+import copy
 import threading
 
 import numpy as np
@@ -119,6 +120,33 @@ def test_features_tell_which_are_not_finite(runner):
     good = torch.full((3, 64, 64), 0.5)
     results = runner.features([good, torch.full((3, 64, 64), 1e38)])
     assert [bool(result[-1]) for result in results] == [True, False]
+
+
+def test_an_image_alone_has_the_same_bits_on_several_cores(runner):
+    images = random_images(1)
+    expected = bits(runner.features(images))
+    assert bits(runner.features(images, n_cores=3)) == expected
+
+
+def test_refresh_forgets_what_was_made_of_weights_that_have_changed(model):
+    model = copy.deepcopy(model)
+    runner, made = Runner(model, CPU, "float32"), []
+
+    def prepared():
+        runner.refresh()
+        return runner._prepare("key", model.flow, lambda: made.append(0) or len(made))
+
+    assert [prepared(), prepared()] == [1, 1]
+    model.feature_extractor.mean.add_(1)  # not the flow's
+    assert prepared() == 1
+    with torch.no_grad():
+        model.flow.blocks[0].subnet1.gamma.add_(1)
+    assert [prepared(), prepared()] == [2, 2]
+    state = {name: t.clone() for name, t in model.flow.state_dict().items()}
+    model.flow.load_state_dict(state, assign=True)
+    assert [prepared(), prepared()] == [3, 3]
+    model.flow = copy.deepcopy(model.flow)
+    assert [prepared(), prepared()] == [4, 4]
 
 
 def test_scoring_of_others_goes_on_while_one_is_prepared(model):

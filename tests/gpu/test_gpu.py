@@ -14,7 +14,7 @@ import torch
 from conftest import BY_DEFAULT, TINY
 from sklearn.model_selection import GridSearchCV
 
-from skcsflow import CSFlowDetector
+from skcsflow import CSFlowDetector, _training
 from skcsflow._compute import Runner, cuda_kernels, resolve_device
 from skcsflow._features import _storage, gather_features
 from skcsflow._training import FlowTrainer
@@ -318,6 +318,25 @@ def test_runner_reads_in_order_and_computes_at_most_a_batch(fitted):
 
 
 @pytest.mark.parametrize("precision", [*PRECISIONS, "float64"])
+def test_recorded_steps_of_training_give_the_bits_of_steps_themselves(images, precision, monkeypatch):
+    recorded = fit(images[:22], precision=precision, batch_size=8, feature_noise=0.25, n_epochs=3)
+    sizes = []
+
+    class Plain:
+        def __init__(self, function, inputs):
+            sizes.append(len(inputs[0]))
+            self.function = function
+
+        def __call__(self, inputs):
+            return self.function(inputs)
+
+    monkeypatch.setattr(_training, "RecordedFunction", Plain)
+    plain = fit(images[:22], precision=precision, batch_size=8, feature_noise=0.25, n_epochs=3)
+    assert_same_bits(state(recorded), state(plain))
+    assert sorted(sizes) == [6, 8]  # the last batch of an epoch is smaller
+
+
+@pytest.mark.parametrize("precision", [*PRECISIONS, "float64"])
 def test_replays_give_the_bits_of_the_function_itself(images, fitted, precision):
     detector = in_precision(fitted["float32"], precision)
     runner = detector._current_runner()
@@ -327,7 +346,7 @@ def test_replays_give_the_bits_of_the_function_itself(images, fitted, precision)
         (runner._score, detector.model_.flow),
     ):
         with torch.inference_mode():
-            recorded = runner._run_recorded(function, network, batch, None)
+            recorded = runner._run_recorded(function, network, batch)
             with cuda_kernels(CUDA, precision):
                 expected = function(batch)
         assert len(recorded) == len(expected) > 2
@@ -335,13 +354,13 @@ def test_replays_give_the_bits_of_the_function_itself(images, fitted, precision)
             assert torch.equal(a, b)
         batch = expected[:-1]
     assert len(runner._prepared) == 2
-    assert all(recorded._graph is not None for _, recorded in runner._prepared.values())
+    assert all(recorded._graph is not None for *_, recorded in runner._prepared.values())
 
 
 def test_replays_read_statistics_that_changed(images):
     detector = fit(images[:12], score_mode="fused", map_mode="fused", n_epochs=1)
     detector.score_samples(images)
-    recorded = [p for _, p in detector._runner._prepared.values() if hasattr(p, "_graph")]
+    recorded = [p for *_, p in detector._runner._prepared.values() if hasattr(p, "_graph")]
     assert len(recorded) == 2
     assert all(p._graph is not None for p in recorded)
     before = loaded_on(detector, "cuda").score_samples(images)
@@ -373,7 +392,7 @@ def test_a_backbone_that_waits_for_the_gpu_is_run_without_a_graph(images, fitted
         lambda module, args, output: None if output[0].sum().item() > 0 else output
     )
     np.testing.assert_array_equal(detector.score_samples(images), fitted["float32"].score_samples(images))
-    assert any(getattr(p, "_graph", p) is None for _, p in detector._runner._prepared.values())
+    assert any(getattr(p, "_graph", p) is None for *_, p in detector._runner._prepared.values())
 
 
 def test_detectors_record_at_once(images, fitted):
