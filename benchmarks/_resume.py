@@ -77,7 +77,7 @@ class State:
 def run_jobs(
     path: Path,
     jobs: Mapping[Key, Callable[[], Prepared]],
-    report: Callable[[Results, dict[Key, str]], None],
+    report: Callable[[Results], None],
 ) -> tuple[Results, dict[Key, str]]:
     """Do what hasn't been done yet; one job that fails doesn't keep the others from running.
 
@@ -89,12 +89,12 @@ def run_jobs(
         Each is called for what its result is made with, all that decides whether one from before still holds, and
         for a function that makes the result.
     report : callable
-        Called with the results and errors at the end, and with those there are so far on an interruption.
+        Called with the results at the end, and with those there are so far on an interruption.
 
     Returns
     -------
     results, errors : dict
-        By the keys of the jobs. Jobs that failed have an error, and are tried again by the next run.
+        By the keys of the jobs. Jobs that failed have an error, which is printed, and are tried again by the next run.
     """
     state = State(path)
     found: Results = {}
@@ -117,7 +117,9 @@ def run_jobs(
                 print(f"{' / '.join(key)}: {result}", flush=True)
     finally:
         found = {key: found[key] for key in jobs if key in found}
-        report(found, errors)
+        report(found)
+        for key, error in errors.items():
+            print(f"failed: {' / '.join(key)}: {error}", flush=True)
     return found, errors
 
 

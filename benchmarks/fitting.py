@@ -16,9 +16,6 @@ A part is one size in one precision. Each is kept as soon as it is there: after 
 on.
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,9 +23,10 @@ import numpy as np
 import torch
 
 from benchmarks._floor import Peak, measure_peak
-from benchmarks._ours import PEERS_NETWORK, precisions
-from benchmarks._report import RESULTS, print_table, write
-from benchmarks._resume import Key, Prepared, Results, run_jobs, source_digest
+from benchmarks._ours import PEERS_NETWORK
+from benchmarks._parts import parser_of_parts, run_parts
+from benchmarks._report import print_table
+from benchmarks._resume import Results
 from benchmarks._workers import measure_in_turns, workers
 
 BATCH_SIZE = 16
@@ -75,42 +73,19 @@ def compare(input_size: int, precision: str, n_images: int, n_epochs: int, repea
     return {"peak": peak._asdict(), "sides": results}
 
 
-def prepare(input_size: int, precision: str, n_images: int, n_epochs: int, repeats: int) -> Prepared:
-    """What a part is measured with, and how."""
-    made_with = {"n_images": n_images, "n_epochs": n_epochs, "repeats": repeats, "skcsflow": source_digest()}
-    return made_with, partial(compare, input_size, precision, n_images, n_epochs, repeats)
-
-
-def print_results(results: Results, errors: Mapping[Key, str]) -> None:
-    """Print a table of each part, and the errors."""
+def print_results(results: Results) -> None:
+    """Print a table of each part."""
     for key, found in results.items():
         print(f"\n{', '.join(key)}, seconds per image; {Peak(**found['peak'])}")
         rows = [[name, *side.values()] for name, side in found["sides"].items()]
         print_table(["side", *found["sides"]["ours"]], rows)
-    for key, error in errors.items():
-        print(f"failed: {' / '.join(key)}: {error}", flush=True)
 
 
 def main() -> None:
     """Run, print the tables and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 768])
-    parser.add_argument("--n-images", type=int, nargs="+", default=[32, 8], help="for each size")
+    parser = parser_of_parts(__doc__, repeats=2)
     parser.add_argument("--n-epochs", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=2)
-    args = parser.parse_args()
-    jobs: dict[Key, Callable[[], Prepared]] = {
-        (f"{input_size} pixels", precision): partial(
-            prepare, input_size, precision, n_images, args.n_epochs, args.repeats
-        )
-        for precision in precisions()
-        for input_size, n_images in zip(args.sizes, args.n_images, strict=True)
-    }
-    results, errors = run_jobs(RESULTS / "fitting.state.json", jobs, print_results)
-    if results:
-        parts = {", ".join(key): result for key, result in results.items()}
-        write("fitting", {"n_images": args.n_images, "n_epochs": args.n_epochs, "results": parts})
-    sys.exit(f"failed: {len(errors)}" if errors else 0)
+    run_parts("fitting", parser.parse_args(), compare, print_results)
 
 
 if __name__ == "__main__":

@@ -221,8 +221,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def print_results(results: Results, errors: Mapping[Key, str]) -> None:
-    """Print a table for each set of parameters, and the errors."""
+def print_results(results: Results) -> None:
+    """Print a table for each set of parameters."""
     for name, of_category in by_params(results).items():
         header = ["category", *COLUMNS]
         rows = []
@@ -233,8 +233,6 @@ def print_results(results: Results, errors: Mapping[Key, str]) -> None:
         rows.append([mean.get(column) for column in header])
         print(f"\n{name} parameters")
         print_table(header, [["" if cell is None else cell for cell in row] for row in rows])
-    for key, error in errors.items():
-        print(f"failed: {' / '.join(key)}: {error}", flush=True)
 
 
 def by_params(results: Results) -> dict[str, dict[str, dict[str, Any]]]:

@@ -4,8 +4,8 @@
 
 Each seed draws 1,131 of the 1,508 functional cells to learn from; the other 377 and the 715 that are defective
 with probability 1 are the test, the split sizes of arXiv 2310.12790, whose PatchCore has an AUROC of 0.916. Of the mono
-cells, 441 are to learn from, and 147 and 313 the test. Both
-sides have EfficientNet-Lite0 with ImageNet weights and images of 256 x 256 pixels; ours is the default detector.
+cells, 441 are to learn from, and 147 and 313 the test. Both sides have EfficientNet-Lite0 with ImageNet weights and
+images of 256 x 256 pixels; ours is the default detector.
 
 PatchCore is anomalib's torch model, with features of strides 8 and 16 (152 channels, 32 x 32 patches), 9
 neighbours, and its own choice of the coreset. What is not anomalib's default: the backbone (a Wide ResNet-50

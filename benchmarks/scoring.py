@@ -30,10 +30,7 @@ A part is one size in one precision, and takes about ten minutes. Each is kept a
 interruption the same command goes on.
 """
 
-import argparse
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,9 +39,10 @@ import numpy as np
 import torch
 
 from benchmarks._floor import Peak, measure_peak
-from benchmarks._ours import PEERS_NETWORK, engines, precisions
-from benchmarks._report import RESULTS, print_table, write
-from benchmarks._resume import Key, Prepared, Results, run_jobs, source_digest
+from benchmarks._ours import PEERS_NETWORK, engines
+from benchmarks._parts import parser_of_parts, run_parts
+from benchmarks._report import print_table
+from benchmarks._resume import Results
 from benchmarks._workers import Worker, measure_in_turns, workers
 
 BATCH_SIZES = (1, 16)
@@ -118,14 +116,8 @@ def measure(
     return rows
 
 
-def prepare(input_size: int, precision: str, n_images: int, repeats: int) -> Prepared:
-    """What a part is measured with, and how."""
-    made_with = {"n_images": n_images, "repeats": repeats, "skcsflow": source_digest()}
-    return made_with, partial(compare, input_size, precision, n_images, repeats)
-
-
-def print_results(results: Results, errors: Mapping[Key, str]) -> None:
-    """Print a table of each part, and the errors."""
+def print_results(results: Results) -> None:
+    """Print a table of each part."""
     for key, found in results.items():
         print(f"\n{', '.join(key)}; {Peak(**found['peak'])}")
         columns = list(next(iter(found["sides"].values())))
@@ -133,27 +125,12 @@ def print_results(results: Results, errors: Mapping[Key, str]) -> None:
             [name, *("" if v is None else v for v in row.values())] for name, row in found["sides"].items()
         ]
         print_table(["side", *columns], rows)
-    for key, error in errors.items():
-        print(f"failed: {' / '.join(key)}: {error}", flush=True)
 
 
 def main() -> None:
     """Run, print the tables and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 768])
-    parser.add_argument("--n-images", type=int, nargs="+", default=[32, 8], help="for each size")
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    jobs: dict[Key, Callable[[], Prepared]] = {
-        (f"{input_size} pixels", precision): partial(prepare, input_size, precision, n_images, args.repeats)
-        for precision in precisions()
-        for input_size, n_images in zip(args.sizes, args.n_images, strict=True)
-    }
-    results, errors = run_jobs(RESULTS / "scoring.state.json", jobs, print_results)
-    if results:
-        parts = {", ".join(key): result for key, result in results.items()}
-        write("scoring", {"n_images": args.n_images, "repeats": args.repeats, "results": parts})
-    sys.exit(f"failed: {len(errors)}" if errors else 0)
+    parser = parser_of_parts(__doc__, repeats=3)
+    run_parts("scoring", parser.parse_args(), compare, print_results)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ seeds. Results are kept one by one: after an interruption the same command goes 
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
@@ -96,15 +96,13 @@ def means(results: Results) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def print_results(results: Results, errors: Mapping[Key, str]) -> None:
-    """Print the means, and the errors."""
+def print_results(results: Results) -> None:
+    """Print the means."""
     rows = [
         [name, n, *mean.values()] for name, of_set in means(results).items() for n, mean in of_set.items()
     ]
     columns = [*next(iter(results.values())), "seeds"] if results else []
     print_table(["set", "images", *columns], rows)
-    for key, error in errors.items():
-        print(f"failed: {' / '.join(key)}: {error}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

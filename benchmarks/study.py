@@ -14,7 +14,7 @@ threshold, or the reverse.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks._data import split_normal
 from benchmarks._photos import PHOTOS, cut_pictures
 from benchmarks._report import RESULTS, print_table
-from benchmarks._resume import Key, Prepared, Results, run_jobs, source_digest
+from benchmarks._resume import Prepared, Results, run_jobs, source_digest
 from skcsflow import CSFlowDetector
 from skcsflow.datasets import SURFACES, load_elpv, make_defects
 from skcsflow.metrics import pixel_roc_auc_score, pro_auc_score
@@ -142,7 +142,7 @@ def prepare(params: dict[str, Any], set_name: str) -> Prepared:
     return made_with, partial(fit_and_test, params, SETS[set_name])
 
 
-def print_results(results: Results, errors: Mapping[Key, str]) -> None:
+def print_results(results: Results) -> None:
     """Print each recipe's means over surfaces, photographs and solar cells, and the differences from the defaults."""
     groups = {"surfaces": SURFACES, "photographs": PHOTOS, "solar cells": ("solar cells",)}
     columns = {
@@ -164,8 +164,6 @@ def print_results(results: Results, errors: Mapping[Key, str]) -> None:
     small = [[*key, *results[key].values()] for key in results if key[1] not in sum(groups.values(), ())]
     for row in small:
         print(row)
-    for key, error in errors.items():
-        print(f"failed: {' / '.join(key)}: {error}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

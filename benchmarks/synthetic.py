@@ -23,7 +23,7 @@ out keep their results in the JSON, where the other arguments are the same.
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -164,8 +164,8 @@ def means(results: Results, names: Sequence[str]) -> dict[str, dict[str, float]]
     }
 
 
-def print_results(names: Sequence[str], results: Results, errors: Mapping[Key, str]) -> None:
-    """Print the table and the errors."""
+def print_results(names: Sequence[str], results: Results) -> None:
+    """Print the table."""
     columns = (*METRICS, *COSTS)
     rows: list[list[Any]] = [
         [*key, *(result.get(c, "") for c in columns)] for key, result in sorted(results.items())
@@ -174,8 +174,6 @@ def print_results(names: Sequence[str], results: Results, errors: Mapping[Key, s
         ["mean", name, *(mean.get(c, "") for c in columns)] for name, mean in means(results, names).items()
     ]
     print_table(["surface", "side", *columns], rows)
-    for key, error in errors.items():
-        print(f"failed: {' / '.join(key)}: {error}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

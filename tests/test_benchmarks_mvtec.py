@@ -104,7 +104,7 @@ def test_run_whole_tree_gives_all_figures(finished, capsys):
         assert result["fit seconds"] > 0
         assert result["ms per image"] > 0
     assert [result["no mask"] for result in results.values()] == [4, 0, 1]
-    mvtec.print_results(results, errors)
+    mvtec.print_results(results)
     assert re.search(r"\| tiles .*\n\| mean ", capsys.readouterr().out)
 
 
@@ -222,17 +222,17 @@ def test_run_jobs_interrupted_reports_and_goes_on(tmp_path, state):
 
         return lambda: ({"made": 1}, measure)
 
-    def report(results, errors):
-        reports.append(({key: result["value"] for key, result in results.items()}, errors))
+    def report(results):
+        reports.append({key: result["value"] for key, result in results.items()})
 
     run_jobs(state, {("c",): job("c")}, report)
     with pytest.raises(KeyboardInterrupt):
         run_jobs(state, {("a",): job("a"), ("b",): job("b", interrupt=True), ("c",): job("c")}, report)
     # What is kept from before is in the report although its turn had not come.
-    assert reports[-1] == ({("a",): "a", ("c",): "c"}, {})
+    assert reports[-1] == {("a",): "a", ("c",): "c"}
     run_jobs(state, {(name,): job(name) for name in "abc"}, report)
     assert done == ["c", "a", "b"]
-    assert list(reports[-1][0]) == [("a",), ("b",), ("c",)]
+    assert list(reports[-1]) == [("a",), ("b",), ("c",)]
     assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
 
 

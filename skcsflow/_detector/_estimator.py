@@ -151,9 +151,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         scales, as in the paper. For the former, a fifth of the training images is held out.
         Acts in `fit`.
     map_mode : {"fused", "max", "all"}, default="fused"
-        How the scales' anomaly maps become one: the sum of the two largest scales', compared with
-        those of good images and smoothed; the largest scale alone, as in the paper; or the product of all,
-        as in anomalib. Acts in `fit`.
+        How the scales' anomaly maps become one: the sum of the two largest scales',
+        compared with those of good images and smoothed; the largest scale alone, as in
+        the paper; or the product of all, as in anomalib. Acts in `fit`.
     memory : None, path or joblib.Memory, default=None
         Where features of images are kept between calls, fits, processes and sessions:
         nowhere, in a folder, or in a :class:`joblib.Memory`, as in scikit-learn's
@@ -177,8 +177,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         gives other last digits. The flow is trained by torch always. Acts in every call.
     n_jobs : int, default=None
         Threads, of one core each, that read and score images and train the flow. None: as
-        many as torch uses; -1: one per core. Training uses two at most with batches of up to 16
-        images, and one for every eight of a larger batch. Results don't depend on it. Acts in every call.
+        many as torch uses; -1: one per core. Training uses two at most with batches of up
+        to 16 images, and one for every eight of a larger batch. Results don't depend on
+        it. Acts in every call.
     verbose : int, default=0
         Whether to show the training's progress. Acts in `fit`.
 
