@@ -1,4 +1,4 @@
-"""Comparisons with anomalib in parts, one size of images in one precision each, that go on after an interruption."""
+"""Comparisons with anomalib. A part is one size of images in one precision; each is kept as soon as it is there."""
 
 import argparse
 import sys

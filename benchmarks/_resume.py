@@ -117,9 +117,9 @@ def run_jobs(
                 print(f"{' / '.join(key)}: {result}", flush=True)
     finally:
         found = {key: found[key] for key in jobs if key in found}
-        report(found)
         for key, error in errors.items():
             print(f"failed: {' / '.join(key)}: {error}", flush=True)
+        report(found)
     return found, errors
 
 

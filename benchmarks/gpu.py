@@ -50,7 +50,7 @@ from benchmarks._floor import Peak, count_work, measure_peak, seconds_of
 from benchmarks._report import RESULTS, environment, print_table, write
 from benchmarks._resume import source_digest
 from skcsflow import PAPER_PARAMS, CSFlowDetector
-from skcsflow._compute import autocast, cuda_kernels
+from skcsflow._compute import RecordedFunction, autocast, backbone_layout, cuda_kernels
 from skcsflow._features import extract_features
 from skcsflow._images import check_images
 from skcsflow.nn import CSFlowLoss
@@ -249,7 +249,7 @@ def score_in_precision(job: Job, detector: CSFlowDetector, images: np.ndarray) -
     runner = detector._current_runner()
     own = runner._batch_size if job.device.type == "cuda" else 1
     alone = {f"{n} images": speed_alone(job, detector, n, len(images)) for n in sorted({own, job.n_resident})}
-    graphs = [p._graph for *_, p in runner._prepared.values() if hasattr(p, "_graph")]
+    graphs = [p.value._graph for p in runner._prepared.values() if isinstance(p.value, RecordedFunction)]
     if all(graphs) and graphs:
         replay = sum(
             median([seconds_of(graph.replay, job.device) for _ in range(job.repeats)]) for graph in graphs
@@ -268,12 +268,13 @@ def speed_alone(job: Job, detector: CSFlowDetector, batch_size: int, n_images: i
     """Images a second of features and flow, of a batch that lies on the device."""
     model, precision = detector.model_, detector.precision_
     batch = torch.rand(batch_size, 3, *model.input_size, device=job.device)
-    batch = batch.contiguous(memory_format=torch.channels_last)
+    batch = batch.contiguous(memory_format=backbone_layout(job.device))
     n_batches = -(-n_images // batch_size)
 
     def run() -> None:
         for _ in range(n_batches):
-            model.flow(model.feature_extractor(batch))
+            features = model.feature_extractor(batch)
+            model.flow([f.contiguous(memory_format=torch.channels_last) for f in features])
 
     with cuda_kernels(job.device, precision), autocast(job.device, precision):
         run()

@@ -39,6 +39,9 @@ AUTO_STEPS = 600
 _N_PROBED = 64
 """Images whose loss is compared before and after training: enough that no single one decides."""
 
+RECORDED_BYTES = 2**27
+"""Weights of flows whose training steps are recorded on a GPU, at most."""
+
 Result = Sequence[Tensor]
 Map = Callable[[Callable[[slice], Result], Iterable[slice]], Iterator[Result]]
 
@@ -150,6 +153,7 @@ class FlowTrainer:
         bar = tqdm(total=self.n_epochs, unit="epoch") if self.verbose else None
         with self._part_computing(device) as map_parts, bar or nullcontext():
             before = self._probe(flow, features, rows, map_parts)
+            self._recorded = {}
             for _ in range(self.n_epochs):
                 order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=order_generator)]
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
@@ -158,8 +162,8 @@ class FlowTrainer:
                 if bar is not None:
                     bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                     bar.update()
+            self._recorded = {}  # they hold memory
             after = self._probe(flow, features, rows, map_parts)
-        self._recorded.clear()  # they hold memory
         flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
         # It may have blown up to finite numbers: one nat per dimension is much. The history can't tell, as its
         # first loss may have blown up already, and its last was taken before the last step.
@@ -171,13 +175,7 @@ class FlowTrainer:
     def _part_computing(self, device: torch.device) -> Iterator[Map]:
         """Give what applies a function to the parts of a batch."""
         if device.type == "cuda":
-
-            def map_on_gpu(function: Callable[[slice], Result], parts: Iterable[slice]) -> Iterator[Result]:
-                # For one step at a time: calls that need other switches wait for no more than that.
-                with cuda_kernels(device, self.precision):
-                    yield from map(function, parts)
-
-            yield map_on_gpu
+            yield map
             return
         n_parts = -(-self.batch_size // self._part_size)
         with one_core(), CoreThreads(min(self.n_threads, n_parts)) as threads:
@@ -251,7 +249,7 @@ class FlowTrainer:
 
         def gradient(part: slice) -> Result:
             of_part = [t[part] for t in inputs]
-            if of_part[0].is_cuda:  # the whole batch
+            if self._is_recorded(flow, batch[0].device):  # the whole batch
                 return self._recorded_gradient(flow, of_part)
             return self._gradient(flow, of_part, weight=len(of_part[0]) / len(batch[0]))
 
@@ -272,14 +270,19 @@ class FlowTrainer:
         return loss, norm
 
     def _gradient(self, flow: CrossScaleFlow, inputs: list[Tensor], weight: float = 1.0) -> list[Tensor]:
-        """Compute the mean loss of maps, which their noise follows, and its gradient, both times a weight."""
-        loss = weight * self._loss(flow, inputs[: flow.n_scales], inputs[flow.n_scales :])
-        return [loss.detach(), *torch.autograd.grad(loss, list(flow.parameters()))]
+        """Mean loss of a batch and its gradients, times a weight; inputs are its maps, and then their noise."""
+        with cuda_kernels(inputs[0].device, self.precision):
+            loss = weight * self._loss(flow, inputs[: flow.n_scales], inputs[flow.n_scales :])
+            return [loss.detach(), *torch.autograd.grad(loss, list(flow.parameters()))]
+
+    def _is_recorded(self, flow: CrossScaleFlow, device: torch.device) -> bool:
+        # Launched one by one, the kernels of a step of the default flow take five times as long. Those of wide flows
+        # compute for longer than they take to be launched, and their graphs would hold gigabytes.
+        n_bytes = sum(p.nbytes for p in flow.parameters())
+        return device.type == "cuda" and self.n_epochs > 1 and n_bytes <= RECORDED_BYTES
 
     def _recorded_gradient(self, flow: CrossScaleFlow, inputs: list[Tensor]) -> list[Tensor]:
-        # Batches have one size, but for the last of an epoch. Launched one by one, a step's kernels take five times as
-        # long with the default flow.
-        n_images = len(inputs[0])
+        n_images = len(inputs[0])  # the last batch of an epoch may be smaller than the others
         if n_images not in self._recorded:
             self._recorded[n_images] = RecordedFunction(partial(self._gradient, flow), inputs)
         return self._recorded[n_images](inputs)
@@ -298,7 +301,7 @@ class FlowTrainer:
 
         def loss(part: slice) -> Result:
             images = [m[part] for m in probed]
-            with torch.no_grad():  # in this thread too
+            with torch.no_grad(), cuda_kernels(images[0].device, self.precision):  # in this thread too
                 return (self._loss(flow, images) * len(images[0]),)
 
         losses = [loss for (loss,) in map_parts(loss, self._parts(probed))]

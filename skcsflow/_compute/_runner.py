@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ GPU_THREADS = 3
 """Threads that feed a GPU: one has its batch computed while others read the next and hand on the last."""
 
 SLOW_SECONDS = 2e-3
-"""What an image must take to be read for a GPU's batch to be read by several threads. Handing over takes time too."""
+"""Where reading the first image of a GPU's batch takes longer, several threads read the others."""
 
 CPU_GROUP_SIZE = 4
 """Images that go through a network together on one core. The default network is 1.5 times as fast so."""
@@ -87,8 +87,7 @@ class Runner:
         self.precision = precision
         self.engine = engine
         self._preparing = threading.RLock()  # a trial may compile
-        self._fingerprint: str | None = None
-        self._prepared: dict[Hashable, tuple[nn.Module, list[int], Any]] = {}
+        self._prepared: dict[Hashable, _Prepared] = {}
         self._group_outcomes: dict[Hashable, bool] = {}
 
     def matches(self, model: CSFlowModel, device: torch.device, precision: str, engine: str) -> bool:
@@ -102,20 +101,19 @@ class Runner:
     def refresh(self) -> None:
         """Forget what was made of networks whose weights have changed since."""
         with self._preparing:
-            networks = {id(network): network for network, _, _ in self._prepared.values()}
-            versions = {key: _versions(network) for key, network in networks.items()}
+            networks = {id(p.network): p.network for p in self._prepared.values()}
+            versions = {key: _versions(_tensors(network)) for key, network in networks.items()}
             self._prepared = {
-                key: (network, made_for, prepared)
-                for key, (network, made_for, prepared) in self._prepared.items()
-                if versions[id(network)] == made_for
+                key: prepared
+                for key, prepared in self._prepared.items()
+                if versions[id(prepared.network)] == prepared.versions
             }
 
     @property
     def fingerprint(self) -> str:
-        """The feature extractor's fingerprint, computed once."""
-        if self._fingerprint is None:
-            self._fingerprint = self.model.feature_extractor.fingerprint()
-        return self._fingerprint
+        """The feature extractor's fingerprint, computed once for the same weights."""
+        extractor = self.model.feature_extractor
+        return self._prepare("fingerprint", extractor, extractor.fingerprint)
 
     @property
     def map_generator(self) -> AnomalyMapGenerator:
@@ -162,13 +160,13 @@ class Runner:
         is_cuda = self.device.type == "cuda"
         size = self._batch_size if is_cuda else self._group_size(n_items, n_threads)
         groups = [range(start, min(start + size, n_items)) for start in range(0, n_items, size)]
-        n_computing = min(GPU_THREADS if is_cuda else n_threads, len(groups))
+        n_computing = min(GPU_THREADS, n_threads, len(groups)) if is_cuda else min(n_threads, len(groups))
         readers = CoreThreads(n_threads)
 
         def read_and_compute(rows: range) -> list[R]:
             start = perf_counter()
             first = read(rows[0])
-            is_slow = is_cuda and perf_counter() - start > SLOW_SECONDS
+            is_slow = is_cuda and n_threads > 1 and perf_counter() - start > SLOW_SECONDS
             others = readers.map(read, rows[1:], ahead=size) if is_slow else map(read, rows[1:])
             return compute([first, *others])
 
@@ -186,8 +184,8 @@ class Runner:
             As :meth:`~skcsflow._images.ImageCollection.decode` gives them, no more than one
             batch of :meth:`map`.
         n_cores : int, default=1
-            Cores that a CPU may use: more than one where nothing else is to be done. Each pass of the backbone
-            stays on one, which leaves the bits as they are.
+            Cores that a CPU may use: more than one for an image alone. Each pass of the backbone stays on one
+            core, so that bits don't depend on the number.
 
         Returns
         -------
@@ -198,9 +196,8 @@ class Runner:
         batch = standardize(images, self.model.input_size, self.model.dtype, self.device)
         items = [[image] for image in batch]
         if n_cores > 1 and self.device.type == "cpu" and self.engine == "torch":
-            return [
-                r for item in items for r in _apply_to_batch(partial(self._extract, n_cores=n_cores), [item])
-            ]
+            extract = partial(self._extract, n_cores=n_cores)
+            return [_apply_to_batch(extract, [item])[0] for item in items]
         return self._apply(self._extract, self.model.feature_extractor, items)
 
     def scores(self, features: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
@@ -293,18 +290,24 @@ class Runner:
             features = self._run_compiled(extractor, extractor.pyramid(images))
         else:
             images = images.contiguous(memory_format=backbone_layout(images.device))
-
-            def apply(function: Callable[[T], R], passes: Iterable[T]) -> Iterable[R]:
-                def run(one: T) -> R:
-                    with autocast(self.device, self.precision):
-                        return function(one)
-
-                return map_on_cores(run, passes, n_cores) if n_cores > 1 else map(run, passes)
-
-            features = extractor.extract(extractor.pyramid(images), apply)
+            with autocast(self.device, self.precision):
+                features = extractor(images) if n_cores == 1 else self._extract_side_by_side(images, n_cores)
         features = [f.to(images.dtype).contiguous() for f in features]
         finite = torch.stack([f.isfinite().flatten(1).all(dim=1) for f in features]).all(dim=0)
         return [*features, finite]
+
+    def _extract_side_by_side(self, images: Tensor, n_cores: int) -> list[Tensor]:
+        """Extract features, each pass of the backbone in a thread of its own."""
+
+        def apply(function: Callable[[T], R], passes: Sequence[T]) -> Iterable[R]:
+            def run(one: T) -> R:
+                with autocast(self.device, self.precision):  # in this thread too
+                    return function(one)
+
+            return map_on_cores(run, passes, min(n_cores, len(passes)))
+
+        extractor = self.model.feature_extractor
+        return extractor.extract(extractor.pyramid(images), apply)
 
     def _score(self, features: list[Tensor]) -> list[Tensor]:
         flow = self.model.flow
@@ -343,12 +346,33 @@ class Runner:
     def _prepare(self, key: Hashable, network: nn.Module, prepare: Callable[[], T]) -> T:
         """What was prepared of a network under this key."""
         with self._preparing:
-            made_of, _, prepared = self._prepared.get(key, (None, None, None))
-            if made_of is not network:
-                versions = _versions(network)
-                prepared = prepare()
-                self._prepared[key] = network, versions, prepared
-        return cast(T, prepared)
+            prepared = self._prepared.get(key)
+            if prepared is None or prepared.network is not network:
+                tensors = _tensors(network)
+                prepared = _Prepared(network, [t.detach() for t in tensors], _versions(tensors), prepare())
+                self._prepared[key] = prepared
+        return cast(T, prepared.value)
+
+
+class _Prepared(NamedTuple):
+    """What was made of a network.
+
+    Attributes
+    ----------
+    network : nn.Module
+        The network.
+    tensors : list of Tensors
+        Weights that it was made of. Held so that calls under way end with them, whatever the network has by then.
+    versions : list of int
+        See :func:`_versions`.
+    value : object
+        What was made.
+    """
+
+    network: nn.Module
+    tensors: list[Tensor]
+    versions: list[int]
+    value: Any
 
 
 class _Flat(nn.Module):
@@ -383,10 +407,14 @@ def _gives_same_bits(function: Function, items: Sequence[Sequence[Tensor]]) -> b
     )
 
 
-def _versions(network: nn.Module) -> list[int]:
-    """Numbers that change when the network's weights do."""
-    # parameters() and buffers() would take twice as long, which a GPU that scores one image waits for.
-    tensors = [
+def _tensors(network: nn.Module) -> list[Tensor]:
+    """Weights and buffers of a network."""
+    # parameters() and buffers() would take twice as long. This runs in every call, and counts for an image alone.
+    return [
         t for m in network.modules() for t in (*m._parameters.values(), *m._buffers.values()) if t is not None
     ]
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[int]:
+    """Numbers that change when weights do, in place or by others."""
     return [n for t in tensors for n in (t.data_ptr(), 0 if t.is_inference() else t._version)]

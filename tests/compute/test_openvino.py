@@ -18,7 +18,7 @@ from skcsflow import CSFlowDetector, feature_cache_info
 from skcsflow._compute import Runner, _openvino, _runner, resolve_device
 from skcsflow.nn import CSFlowModel
 
-pytest.importorskip("openvino")
+openvino = pytest.importorskip("openvino")
 
 OPENVINO = {**TINY, "engine": "openvino"}
 
@@ -64,19 +64,26 @@ def test_errors_against_float64_are_no_larger_than_torchs():
         assert (actual - expected).abs().max() < bound
 
 
-def test_biases_and_activations_are_computed_with_their_convolutions():
+def test_biases_activations_and_arc_tangents_are_fused():
     model = CSFlowModel((64, 64), 8, backbone="tf_efficientnet_lite0", weights=None).eval()
     extractor = model.feature_extractor
     with torch.inference_mode():
         pyramid = extractor.pyramid(torch.rand(1, 3, 64, 64))
-        compiled = _openvino.CompiledNetwork(_runner._Flat(extractor).eval(), pyramid, "float32")._compiled
-    kinds = [op.get_rt_info()["layerType"].astype(str) for op in compiled.get_runtime_model().get_ops()]
-    assert kinds.count("Convolution") > 100
-    assert kinds.count("Subgraph") == 0  # what OpenVINO computes in a pass of its own
+        kinds = kinds_of_layers(extractor, pyramid)
+        assert kinds.count("Convolution") > 100
+        assert kinds.count("Subgraph") == 0  # what OpenVINO computes in a pass of its own
+        kinds = kinds_of_layers(model.flow, extractor.extract(pyramid))
+    assert kinds.count("Subgraph") > 0
+    assert kinds.count("Math") == 0  # arc tangents, among others, are that
+
+
+def kinds_of_layers(network, inputs):
+    """What OpenVINO has made of a network."""
+    compiled = _openvino.CompiledNetwork(_runner._Flat(network).eval(), inputs, "float32")._compiled
+    return [op.get_rt_info()["layerType"].astype(str) for op in compiled.get_runtime_model().get_ops()]
 
 
 def test_arc_tangent_is_numpys():
-    openvino = pytest.importorskip("openvino")
     x = np.concatenate([np.linspace(-20, 20, 100_001), [1e-30, -1e-30, 1e30, np.inf, -np.inf]]).astype(
         np.float32
     )

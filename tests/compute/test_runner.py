@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -122,10 +123,41 @@ def test_features_tell_which_are_not_finite(runner):
     assert [bool(result[-1]) for result in results] == [True, False]
 
 
-def test_an_image_alone_has_the_same_bits_on_several_cores(runner):
-    images = random_images(1)
-    expected = bits(runner.features(images))
-    assert bits(runner.features(images, n_cores=3)) == expected
+def test_an_image_alone_has_the_same_bits_on_several_cores(model):
+    model, images, threads = copy.deepcopy(model), random_images(1), []
+    model.feature_extractor.backbone.register_forward_hook(lambda *_: threads.append(threading.get_ident()))
+    runner = Runner(model, CPU, "float32")
+    expected = bits(runner.map(images.__getitem__, runner.features, 1, n_threads=1))
+    assert len(threads) == 3
+    assert len(set(threads)) == 1
+    found = bits(
+        runner.map(images.__getitem__, lambda batch: runner.features(batch, n_cores=3), 1, n_threads=3)
+    )
+    assert len(set(threads[3:])) > 1
+    assert found == expected
+
+
+def test_map_reads_slow_images_for_a_gpu_in_several_threads_and_in_order(model, monkeypatch):
+    runner, threads = Runner(model, torch.device("cuda"), "float32"), set()  # map itself needs no GPU
+
+    def read(i):
+        threads.add(threading.get_ident())
+        time.sleep(0.001)
+        return i
+
+    def read_all(n_threads):
+        threads.clear()
+        n_images = 2 * runner._batch_size + 1
+        results = runner.map(read, lambda items: [2 * i for i in items], n_images, n_threads)
+        assert list(results) == [2 * i for i in range(n_images)]
+        return len(threads)
+
+    monkeypatch.setattr(runner_module, "SLOW_SECONDS", 10)
+    assert read_all(n_threads=1) == 1
+    assert read_all(n_threads=2) <= 2
+    monkeypatch.setattr(runner_module, "SLOW_SECONDS", 0)
+    assert read_all(n_threads=1) == 1
+    assert read_all(n_threads=8) > 3  # those that compute, which are three, and others
 
 
 def test_refresh_forgets_what_was_made_of_weights_that_have_changed(model):

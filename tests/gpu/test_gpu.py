@@ -15,7 +15,7 @@ from conftest import BY_DEFAULT, TINY
 from sklearn.model_selection import GridSearchCV
 
 from skcsflow import CSFlowDetector, _training
-from skcsflow._compute import Runner, cuda_kernels, resolve_device
+from skcsflow._compute import RecordedFunction, Runner, cuda_kernels, resolve_device
 from skcsflow._features import _storage, gather_features
 from skcsflow._training import FlowTrainer
 
@@ -60,6 +60,12 @@ def state(detector):
     arrays = {name: t.cpu().numpy() for name, t in detector.model_.state_dict().items()}
     history = {name: v for name, v in detector.history_.items() if name != "seconds"}
     return {**arrays, **history, "offset": detector.offset_, "map_threshold": detector.map_threshold_}
+
+
+def recorded_networks(detector):
+    """What the detector has recorded so far."""
+    made = [prepared.value for prepared in detector._runner._prepared.values()]
+    return [value for value in made if isinstance(value, RecordedFunction)]
 
 
 def assert_same_bits(a, b):
@@ -317,23 +323,47 @@ def test_runner_reads_in_order_and_computes_at_most_a_batch(fitted):
 # Recorded CUDA graphs
 
 
+@pytest.fixture
+def recorded_steps(monkeypatch):
+    """All steps of training that are recorded meanwhile."""
+    made = []
+
+    class Kept(RecordedFunction):
+        def __init__(self, *args):
+            made.append(self)
+            super().__init__(*args)
+
+    monkeypatch.setattr(_training, "RecordedFunction", Kept)
+    return made
+
+
+@pytest.mark.parametrize("whiten", [True, False])
 @pytest.mark.parametrize("precision", [*PRECISIONS, "float64"])
-def test_recorded_steps_of_training_give_the_bits_of_steps_themselves(images, precision, monkeypatch):
-    recorded = fit(images[:22], precision=precision, batch_size=8, feature_noise=0.25, n_epochs=3)
-    sizes = []
-
-    class Plain:
-        def __init__(self, function, inputs):
-            sizes.append(len(inputs[0]))
-            self.function = function
-
-        def __call__(self, inputs):
-            return self.function(inputs)
-
-    monkeypatch.setattr(_training, "RecordedFunction", Plain)
-    plain = fit(images[:22], precision=precision, batch_size=8, feature_noise=0.25, n_epochs=3)
+def test_recorded_steps_of_training_give_the_bits_of_steps_themselves(
+    images, precision, whiten, recorded_steps, monkeypatch
+):
+    params = {**LARGER, "precision": precision, "whiten": whiten, "batch_size": 8, "n_epochs": 3}
+    recorded = fit(images[:22], **params)
+    assert len(recorded_steps) == 2  # the last batch of an epoch is smaller
+    assert all(step._graph is not None for step in recorded_steps)
+    monkeypatch.setattr(_training, "RECORDED_BYTES", 0)
+    plain = fit(images[:22], **params)
+    assert len(recorded_steps) == 2
     assert_same_bits(state(recorded), state(plain))
-    assert sorted(sizes) == [6, 8]  # the last batch of an epoch is smaller
+
+
+def test_fits_and_first_scores_in_other_precisions_do_not_wait_for_each_other_for_ever(images, fitted):
+    def score(precision):
+        return loaded_on(fitted[precision], "cuda").score_samples(images)
+
+    with ThreadPoolExecutor(3) as pool:
+        fits = [pool.submit(fit, images[:40], precision="tf32") for _ in range(6)]
+        scores = [pool.submit(score, precision) for precision in PRECISIONS * 2]
+        for fitting in fits:
+            assert_same_bits(state(fitting.result(timeout=60)), state(fitted["tf32"]))
+        for precision, scoring in zip(PRECISIONS * 2, scores, strict=True):
+            expected = fitted[precision].score_samples(images)
+            np.testing.assert_array_equal(scoring.result(timeout=60), expected)
 
 
 @pytest.mark.parametrize("precision", [*PRECISIONS, "float64"])
@@ -354,13 +384,13 @@ def test_replays_give_the_bits_of_the_function_itself(images, fitted, precision)
             assert torch.equal(a, b)
         batch = expected[:-1]
     assert len(runner._prepared) == 2
-    assert all(recorded._graph is not None for *_, recorded in runner._prepared.values())
+    assert all(prepared.value._graph is not None for prepared in runner._prepared.values())
 
 
 def test_replays_read_statistics_that_changed(images):
     detector = fit(images[:12], score_mode="fused", map_mode="fused", n_epochs=1)
     detector.score_samples(images)
-    recorded = [p for *_, p in detector._runner._prepared.values() if hasattr(p, "_graph")]
+    recorded = recorded_networks(detector)
     assert len(recorded) == 2
     assert all(p._graph is not None for p in recorded)
     before = loaded_on(detector, "cuda").score_samples(images)
@@ -392,7 +422,10 @@ def test_a_backbone_that_waits_for_the_gpu_is_run_without_a_graph(images, fitted
         lambda module, args, output: None if output[0].sum().item() > 0 else output
     )
     np.testing.assert_array_equal(detector.score_samples(images), fitted["float32"].score_samples(images))
-    assert any(getattr(p, "_graph", p) is None for *_, p in detector._runner._prepared.values())
+    assert any(recorded._graph is None for recorded in recorded_networks(detector))
+    assert torch.randn(
+        1, device="cuda"
+    ).isfinite()  # random numbers can be drawn after a recording that failed
 
 
 def test_detectors_record_at_once(images, fitted):
@@ -450,7 +483,7 @@ def test_one_detector_is_used_by_two_threads(images, fitted):
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("lr_schedule", ["one_cycle", "constant"])
-def test_no_step_of_an_epoch_waits_for_the_gpu(images, monkeypatch, precision, lr_schedule):
+def test_no_step_of_an_epoch_waits_for_the_gpu(images, monkeypatch, recorded_steps, precision, lr_schedule):
     take_step, train_epoch = FlowTrainer._train_step, FlowTrainer._train_epoch
     left = []
 
@@ -470,9 +503,13 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(images, monkeypatch, precision, l
     monkeypatch.setattr(FlowTrainer, "_train_epoch", train_epoch_counted)
     monkeypatch.setattr(FlowTrainer, "_train_step", take_step_without_waiting)
     try:
-        fit(images[:42], precision=precision, lr_schedule=lr_schedule)  # the last batch is smaller
+        # The last batch is smaller.
+        fit(images[:42], precision=precision, lr_schedule=lr_schedule, n_epochs=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert all(
+        step._graph is not None for step in recorded_steps
+    )  # or a step that waits would be found by nobody
     assert left == [0, 0]
 
 
