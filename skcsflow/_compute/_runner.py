@@ -62,7 +62,8 @@ class Runner:
     Kernels, and with them the last digits of a result, are chosen by the shape of a batch and
     the number of threads. On a GPU all batches therefore have one size, filled up where images
     are missing. On a CPU each image is computed on one core, several at a time; small groups share a
-    core where a trial shows that this changes no bit.
+    core where a trial shows that this changes no bit, and an image alone may have a core for each
+    pass of the backbone.
 
     It holds what is made once for a model, OpenVINO's compiled networks and CUDA graphs, and can't be
     pickled. Several threads may use it. Where weights may have changed, call :meth:`refresh`.
