@@ -278,8 +278,9 @@ class FlowTrainer:
     def _is_recorded(self, flow: CrossScaleFlow, device: torch.device) -> bool:
         # Launched one by one, the kernels of a step of the default flow take five times as long. Those of wide flows
         # compute for longer than they take to be launched, and their graphs would hold gigabytes.
-        n_bytes = sum(p.nbytes for p in flow.parameters())
-        return device.type == "cuda" and self.n_epochs > 1 and n_bytes <= RECORDED_BYTES
+        if device.type != "cuda" or self.n_epochs == 1:
+            return False
+        return sum(p.nbytes for p in flow.parameters()) <= RECORDED_BYTES
 
     def _recorded_gradient(self, flow: CrossScaleFlow, inputs: list[Tensor]) -> list[Tensor]:
         n_images = len(inputs[0])  # the last batch of an epoch may be smaller than the others
