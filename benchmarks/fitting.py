@@ -7,7 +7,7 @@ both sides) where the processor is faster in it: anomalib's torch model in a pla
 module in its own engine, and `CSFlowDetector.fit`. anomalib computes the features in every epoch; we compute
 them once. So what is done once (anomalib makes the model and sets up; we also extract features, and score the
 training images at the end) and what every epoch costs are measured apart, and 240 epochs, the paper's number,
-are the sum of the one and 240 of the other. Each side has a process of its own; all take turns in one run, and
+are the sum of the one and 240 of the other. Each fit has a process of its own; the sides take turns in one run, and
 figures are medians. Ratios are to anomalib's plain loop. Memory is the most that the process ever held, the
 interpreter and all imports included. The floor is that of `benchmarks/_floor.py`, for the work that the side
 does, at rates measured in the same run.
@@ -16,56 +16,74 @@ A part is one size in one precision. Each is kept as soon as it is there: after 
 on.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks._floor import Peak, measure_peak
+from benchmarks._floor import Peak, Work, measure_peak
 from benchmarks._ours import PEERS_NETWORK
 from benchmarks._parts import parser_of_parts, run_parts
 from benchmarks._report import print_table
 from benchmarks._resume import Results
-from benchmarks._workers import measure_in_turns, workers
+from benchmarks._workers import Worker, measure_in_turns
 
 BATCH_SIZE = 16
 PAPER_EPOCHS = 240
+
+
+class Fit(NamedTuple):
+    """Seconds of what is done once and of each epoch, the most memory in MB, and ours: the work that was done."""
+
+    once: float
+    epochs: list[float]
+    peak_memory: float
+    work: tuple[Work, Work] | None
+
+
+def fit(start: Callable[[], Worker], is_ours: bool, n_images: int, **params: Any) -> Fit:
+    """Fit in a process that ends with it: gradients and moments of the wide flow take gigabytes on each side."""
+    with start() as worker:
+        once, epochs = worker.ask("fit", n_images, **params)
+        peak_memory = worker.peak_memory()
+        return Fit(once, epochs, peak_memory, worker.ask("fitting_work") if is_ours else None)
 
 
 def compare(input_size: int, precision: str, n_images: int, n_epochs: int, repeats: int) -> dict[str, Any]:
     """Measure all sides at one size in one precision."""
     how = {"n_epochs": n_epochs, "input_size": input_size, "batch_size": BATCH_SIZE}
     peak = measure_peak(getattr(torch, precision))
-    sides: dict[str, Any] = {
-        "anomalib, loop": ("benchmarks._peers", "Trainer", {"precision": precision}),
-        "anomalib, engine": ("benchmarks._peers", "EngineTrainer", {"precision": precision}),
-        "ours": ("benchmarks._ours", "Fitter", {}),
+    ours = {**PEERS_NETWORK, "precision": precision}
+    sides = {
+        "anomalib, loop": partial(Worker, "benchmarks._peers", "Trainer", precision=precision),
+        "anomalib, engine": partial(Worker, "benchmarks._peers", "EngineTrainer", precision=precision),
+        "ours": partial(Worker, "benchmarks._ours", "Fitter"),
     }
-    with workers(sides) as running:
-        ours = {"ours": {**PEERS_NETWORK, "precision": precision}}
-        fits = measure_in_turns(
-            {
-                name: partial(w.ask, "fit", n_images, **how, **ours.get(name, {}))
-                for name, w in running.items()
-            },
-            repeats,
-        )
-        memory = {name: worker.peak_memory() for name, worker in running.items()}
-        of_features, of_step = running["ours"].ask("fitting_work")
+    fits = measure_in_turns(
+        {
+            name: partial(fit, start, name == "ours", n_images, **how, **(ours if name == "ours" else {}))
+            for name, start in sides.items()
+        },
+        repeats,
+    )
+    work = fits["ours"][0].work
+    assert work is not None
+    of_features, of_step = work
     batch_size = min(n_images, BATCH_SIZE)
     features_floor, step_floor = of_features.floor(peak, batch_size), of_step.floor(peak, batch_size)
     results = {}
     for name, turns in fits.items():
-        once = float(np.median([seconds for seconds, _ in turns])) / n_images
-        epoch = float(np.median([seconds for _, epochs in turns for seconds in epochs])) / n_images
+        once = float(np.median([turn.once for turn in turns])) / n_images
+        epoch = float(np.median([seconds for turn in turns for seconds in turn.epochs])) / n_images
         floor = step_floor + (0 if name == "ours" else features_floor)
         results[name] = {
             "once": once,
             "epoch": epoch,
             "of the floor": floor / epoch,
             "240 epochs": once + PAPER_EPOCHS * epoch,
-            "peak memory MB": memory[name],
+            "peak memory MB": max(turn.peak_memory for turn in turns),
         }
     for name in ("epoch", "240 epochs"):
         for side in results.values():
