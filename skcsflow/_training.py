@@ -153,7 +153,6 @@ class FlowTrainer:
         bar = tqdm(total=self.n_epochs, unit="epoch") if self.verbose else None
         with self._part_computing(device) as map_parts, bar or nullcontext():
             before = self._probe(flow, features, rows, map_parts)
-            self._recorded = {}
             for _ in range(self.n_epochs):
                 order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=order_generator)]
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
@@ -162,7 +161,6 @@ class FlowTrainer:
                 if bar is not None:
                     bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                     bar.update()
-            self._recorded = {}  # they hold memory
             after = self._probe(flow, features, rows, map_parts)
         flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
         # It may have blown up to finite numbers: one nat per dimension is much. The history can't tell, as its
@@ -175,7 +173,10 @@ class FlowTrainer:
     def _part_computing(self, device: torch.device) -> Iterator[Map]:
         """Give what applies a function to the parts of a batch."""
         if device.type == "cuda":
-            yield map
+            try:
+                yield map
+            finally:
+                self._recorded.clear()  # they hold memory, also where an error is kept
             return
         n_parts = -(-self.batch_size // self._part_size)
         with one_core(), CoreThreads(min(self.n_threads, n_parts)) as threads:

@@ -210,7 +210,7 @@ def test_state_result_made_with_something_else_is_not_found(
     assert f"done again, since these changed: {changed}\n" in capsys.readouterr().out
 
 
-def test_run_jobs_interrupted_reports_and_goes_on(tmp_path, state):
+def test_run_jobs_interrupted_reports_and_goes_on(tmp_path, state, capsys):
     done, reports = [], []
 
     def job(name, *, interrupt=False):
@@ -230,6 +230,7 @@ def test_run_jobs_interrupted_reports_and_goes_on(tmp_path, state):
         run_jobs(state, {("a",): job("a"), ("b",): job("b", interrupt=True), ("c",): job("c")}, report)
     # What is kept from before is in the report although its turn had not come.
     assert reports[-1] == {("a",): "a", ("c",): "c"}
+    assert "failed" not in capsys.readouterr().out
     run_jobs(state, {(name,): job(name) for name in "abc"}, report)
     assert done == ["c", "a", "b"]
     assert list(reports[-1]) == [("a",), ("b",), ("c",)]

@@ -346,3 +346,14 @@ def test_train_with_noise_sharpens_less_around_few_images():
         _, flow = train(features, noise=noise, n_epochs=25, batch_size=8)
         log_dets.append(flow(features)[1].mean().item())
     assert log_dets[1] < log_dets[0]
+
+
+def test_recorded_steps_are_dropped_where_training_fails():
+    trainer = FlowTrainer(**PARAMS)
+    trainer._recorded[4] = object()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        trainer._part_computing(torch.device("cuda")),
+    ):  # needs no GPU itself
+        raise KeyboardInterrupt
+    assert trainer._recorded == {}

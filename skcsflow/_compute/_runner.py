@@ -146,12 +146,11 @@ class Runner:
         read : callable
             Gives item `i`. Runs in several threads.
         compute : callable
-            Takes a list of items and gives a list of their results. On the CPU runs in
-            several threads.
+            Takes a list of items and gives a list of their results. Runs in several threads.
         n_items : int
             Number of items.
         n_threads : int
-            Number of threads to read with, and on the CPU to compute with.
+            Number of threads to read and compute with; at most three of them feed a GPU.
 
         Yields
         ------

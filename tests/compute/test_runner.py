@@ -179,6 +179,10 @@ def test_refresh_forgets_what_was_made_of_weights_that_have_changed(model):
     assert [prepared(), prepared()] == [3, 3]
     model.flow = copy.deepcopy(model.flow)
     assert [prepared(), prepared()] == [4, 4]
+    fingerprint = runner.fingerprint
+    model.feature_extractor.mean.add_(1)
+    runner.refresh()
+    assert runner.fingerprint != fingerprint
 
 
 def test_scoring_of_others_goes_on_while_one_is_prepared(model):

@@ -423,9 +423,8 @@ def test_a_backbone_that_waits_for_the_gpu_is_run_without_a_graph(images, fitted
     )
     np.testing.assert_array_equal(detector.score_samples(images), fitted["float32"].score_samples(images))
     assert any(recorded._graph is None for recorded in recorded_networks(detector))
-    assert torch.randn(
-        1, device="cuda"
-    ).isfinite()  # random numbers can be drawn after a recording that failed
+    # Random numbers can be drawn after a recording that failed.
+    assert torch.randn(1, device="cuda").isfinite()
 
 
 def test_detectors_record_at_once(images, fitted):
@@ -507,9 +506,8 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(images, monkeypatch, recorded_ste
         fit(images[:42], precision=precision, lr_schedule=lr_schedule, n_epochs=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert all(
-        step._graph is not None for step in recorded_steps
-    )  # or a step that waits would be found by nobody
+    # A step that waits isn't recorded, and says nothing.
+    assert all(step._graph is not None for step in recorded_steps)
     assert left == [0, 0]
 
 
