@@ -125,7 +125,12 @@ def test_features_tell_which_are_not_finite(runner):
 
 def test_an_image_alone_has_the_same_bits_on_several_cores(model):
     model, images, threads = copy.deepcopy(model), random_images(1), []
-    model.feature_extractor.backbone.register_forward_hook(lambda *_: threads.append(threading.get_ident()))
+
+    def note_thread(*_):
+        threads.append(threading.get_ident())
+        time.sleep(0.05)  # or one thread might be done with all passes before another has begun
+
+    model.feature_extractor.backbone.register_forward_hook(note_thread)
     runner = Runner(model, CPU, "float32")
     expected = bits(runner.map(images.__getitem__, runner.features, 1, n_threads=1))
     assert len(threads) == 3
