@@ -26,6 +26,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -128,14 +129,21 @@ def prepare(root: Path, category: str, params: Mapping[str, Any]) -> Prepared:
         "parameters": {name: str(value) for name, value in detector.get_params().items()},
         "skcsflow": source_digest(),
         "cuda": torch.cuda.is_available(),
-        "data": fingerprint(root, [*data.train, *data.test, *data.masks]),
+        "data": fingerprint(
+            root, [*data.train, *data.test, *chain.from_iterable(map(mask_files, data.masks))]
+        ),
     }
     return made_with, partial(measure, detector, data)
 
 
-def fingerprint(root: Path, paths: Iterable[str | None]) -> str:
+def mask_files(mask: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The files of an image's mask."""
+    return () if mask is None else (mask,) if isinstance(mask, str) else mask
+
+
+def fingerprint(root: Path, paths: Iterable[str]) -> str:
     """Digest of the names and sizes of files."""
-    files = [Path(path) for path in paths if path is not None]
+    files = [Path(path) for path in paths]
     lines = [f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in files]
     return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 

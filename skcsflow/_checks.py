@@ -1,12 +1,18 @@
 """Checks of arguments that several rooms take."""
 
+import sys
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_finite_scores", "check_size"]
+__all__ = ["check_finite_scores", "check_size", "user_stack_level"]
+
+_FOLDERS = tuple(str(Path(path).parent) for path in (__file__, sklearn.__file__))
+"""Where this package's code is, and scikit-learn's, whose wrappers lie between it and a user's."""
 
 
 def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
@@ -92,3 +98,11 @@ def check_finite_scores(scores: ArrayLike, name: str, *, allow_empty: bool = Fal
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+
+
+def user_stack_level() -> int:
+    """The `stacklevel` with which :func:`warnings.warn`, where this is called, shows the user's own line."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_FOLDERS):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -331,7 +331,7 @@ def test_load_image_folder_two_masks_for_one_image_raises(bottle):
 
 def test_load_image_folder_two_masks_of_one_stem_raises(bottle):
     save(bottle / "ground_truth/broken_large/001_mask.bmp")
-    with pytest.raises(ValueError, match=r"Two masks have the same name: .*001_mask"):
+    with pytest.raises(ValueError, match=r"The image .*001\.png' has two masks: .*001_mask\.PNG' and .*bmp'"):
         load_image_folder(bottle)
 
 
@@ -351,6 +351,277 @@ def test_load_image_folder_unreadable_mask_raises(bottle):
     path = bottle / "ground_truth/broken_large/001_mask.PNG"
     path.write_bytes(b"not an image")
     with pytest.raises(ValueError, match=f"{re.escape(str(path))}' cannot be read"):
+        load_image_folder(bottle)
+
+
+@pytest.fixture
+def pushpins(tmp_path):
+    """Write a category in the layout of MVTec LOCO AD: for each image a folder of masks."""
+    root = tmp_path / "loco" / "pushpins"
+    for name in ("train/good/000", "validation/good/001", "validation/good/000", "test/good/000"):
+        save(root / f"{name}.png")
+    for name in ("logical_anomalies/000", "logical_anomalies/001", "structural_anomalies/000"):
+        save(root / f"test/{name}.png")
+    truth = root / "ground_truth"
+    for value, name in ((254, "logical_anomalies/000/001"), (236, "logical_anomalies/000/000")):
+        half = np.zeros((30, 40), dtype=np.uint8)
+        half[:, slice(10) if value == 254 else slice(35, None)] = value
+        (truth / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(half).save(truth / f"{name}.png")
+    save(truth / "structural_anomalies/000/000.png", value=0)
+    return root
+
+
+def test_load_image_folder_folder_of_masks_gives_tuple_of_several(pushpins):
+    data = load_image_folder(pushpins)
+    truth = pushpins / "ground_truth"
+    logical = truth / "logical_anomalies/000"
+    assert data.defect.tolist() == ["good", "logical_anomalies", "logical_anomalies", "structural_anomalies"]
+    assert ":Validation images: 2, all good" in data.DESCR
+    assert ":Test images with masks: 2" in data.DESCR
+    assert data.masks.shape == (4,)
+    assert data.masks.tolist() == [
+        None,
+        (str(logical / "000.png"), str(logical / "001.png")),
+        None,
+        str(truth / "structural_anomalies/000/000.png"),
+    ]
+
+
+def test_load_image_folder_equally_many_masks_for_all_images_stay_one_dimensional(pushpins):
+    (pushpins / "test/good/000.png").unlink()
+    (pushpins / "test/good").rmdir()
+    (pushpins / "test/logical_anomalies/001.png").unlink()
+    save(pushpins / "ground_truth/structural_anomalies/000/001.png")
+    data = load_image_folder(pushpins)
+    assert data.masks.shape == (2,)
+    assert [len(mask) for mask in data.masks] == [2, 2]
+
+
+def test_load_image_folder_validation_images_are_listed(pushpins):
+    save(pushpins / "validation/good/001.png", size=(17, 50))
+    data = load_image_folder(pushpins)
+    assert data.validation.tolist() == [str(pushpins / "validation/good" / f"00{i}.png") for i in range(2)]
+    assert data.y_validation.tolist() == [1, 1]
+    assert data.validation_sizes.tolist() == [[30, 40], [50, 17]]
+    assert data.train.tolist() == [str(pushpins / "train/good/000.png")]
+
+
+def test_load_image_folder_without_validation_gives_empty_arrays(bottle):
+    data = load_image_folder(bottle)
+    assert data.validation.shape == data.y_validation.shape == (0,)
+    assert data.validation_sizes.shape == (0, 2)
+
+
+def test_load_image_folder_file_and_folder_of_masks_for_one_image_raises(pushpins):
+    save(pushpins / "ground_truth/logical_anomalies/000.png")
+    with pytest.raises(
+        ValueError, match=r"The image .*000\.png' has two masks: .* Move both to .*anomalies/000'"
+    ):
+        load_image_folder(pushpins)
+
+
+@pytest.mark.parametrize("name", ["007/000.png", "000/more/000.png"])
+def test_load_image_folder_folder_of_masks_without_image_raises(pushpins, name):
+    mask = save(pushpins / "ground_truth/logical_anomalies" / name)
+    with pytest.raises(ValueError, match=f"{re.escape(str(mask))}' belongs to no image"):
+        load_image_folder(pushpins)
+
+
+def test_load_image_folder_second_mask_of_other_size_raises(pushpins):
+    mask = save(pushpins / "ground_truth/logical_anomalies/000/001.png", size=(41, 30))
+    with pytest.raises(ValueError, match=f"{re.escape(str(mask))}' is 30 x 41"):
+        load_image_folder(pushpins)
+
+
+def test_load_image_folder_names_in_any_case_are_found(bottle):
+    for name in ("train", "test", "ground_truth"):
+        (bottle / name).rename(bottle / name.title())
+    data = load_image_folder(bottle)
+    assert data.train[0] == str(bottle / "Train/good/000.PNG")
+    assert data.test[0] == str(bottle / "Test/broken_large/000.bmp")
+    assert data.masks[0] == str(bottle / "Ground_Truth/broken_large/000_mask.png")
+
+
+@pytest.mark.parametrize("name", ["train", "test", "ground_truth"])
+def test_load_image_folder_names_that_differ_in_case_only_raise(bottle, name):
+    try:
+        (bottle / name.upper()).mkdir()
+    except FileExistsError:
+        pytest.skip("the file system takes both names for one")
+    with pytest.raises(ValueError, match=f"/{name.upper()}' and '.*/{name}' differ in case only"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_folders_below_are_read_with_their_masks(tmp_path):
+    for name in ("b/1", "0", "a/deep/0"):
+        save(tmp_path / f"train/good/{name}.png")
+    for name in ("crack/batch1/0", "crack/batch2/0", "crack/0", "good/batch1/0"):
+        save(tmp_path / f"test/{name}.png")
+    for name in ("batch1/0_mask", "batch2/0/0", "batch2/0/1", "0"):
+        save(tmp_path / f"ground_truth/crack/{name}.png")
+    data = load_image_folder(tmp_path)
+    names = ["0", "a/deep/0", "b/1"]
+    assert data.train.tolist() == [str(tmp_path / f"train/good/{name}.png") for name in names]
+    names = ["crack/0", "crack/batch1/0", "crack/batch2/0", "good/batch1/0"]
+    assert data.test.tolist() == [str(tmp_path / f"test/{name}.png") for name in names]
+    assert data.defect.tolist() == ["crack", "crack", "crack", "good"]
+    assert data.y_test.tolist() == [-1, -1, -1, 1]
+    truth = tmp_path / "ground_truth/crack"
+    two = (str(truth / "batch2/0/0.png"), str(truth / "batch2/0/1.png"))
+    assert data.masks.tolist() == [str(truth / "0.png"), str(truth / "batch1/0_mask.png"), two, None]
+
+
+def test_load_image_folder_mask_below_other_folder_than_its_image_raises(tmp_path):
+    save(tmp_path / "train/good/0.png")
+    save(tmp_path / "test/crack/batch1/0.png")
+    mask = save(tmp_path / "ground_truth/crack/batch2/0_mask.png")
+    with pytest.raises(ValueError, match=f"{re.escape(str(mask))}' belongs to no image"):
+        load_image_folder(tmp_path)
+
+
+def test_load_image_folder_mask_of_image_and_of_folder_raises(tmp_path):
+    for name in ("train/good/0", "test/crack/0", "test/crack/0/0", "ground_truth/crack/0/0"):
+        save(tmp_path / f"{name}.png")
+    with pytest.raises(ValueError, match=r"The mask .*crack/0/0\.png' belongs to two images"):
+        load_image_folder(tmp_path)
+
+
+def test_load_image_folder_nested_masks_without_test_folder_raise(bottle):
+    save(bottle / "ground_truth/bent/monday/000_mask.png")
+    folder = re.escape(str(bottle / "ground_truth/bent"))
+    with pytest.raises(ValueError, match=f"The masks in '{folder}' need a folder of images"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_mask_outside_kinds_raises(bottle):
+    mask = save(bottle / "ground_truth/000_mask.png")
+    with pytest.raises(ValueError, match=f"{re.escape(str(mask))}' lies directly in the folder ground_truth"):
+        load_image_folder(bottle)
+
+
+def test_load_image_folder_link_to_folder_above_raises(bottle):
+    link = bottle / "train/good/again"
+    link.symlink_to(bottle / "train", target_is_directory=True)
+    with pytest.raises(ValueError, match=r"train/good/again/good' is a link to a folder that it lies in"):
+        load_image_folder(bottle)
+
+
+@pytest.mark.parametrize(("image", "mask"), [("bmp", "png"), ("png", "png"), ("bmp", "bmp")])
+def test_load_image_folder_other_name_of_good_reads_btad(tmp_path, image, mask):
+    root = tmp_path / "BTech_Dataset_transformed"
+    for name in ("train/ok/0000", "test/ok/0000", "test/ko/0000"):
+        save(root / f"01/{name}.{image}")
+    path = save(root / f"01/ground_truth/ko/0000.{mask}")
+    data = load_image_folder(root, category="01", good="ok")
+    assert data.train.tolist() == [str(root / f"01/train/ok/0000.{image}")]
+    assert data.defect.tolist() == ["ko", "good"]
+    assert data.y_test.tolist() == [-1, 1]
+    assert data.masks.tolist() == [str(path), None]
+
+
+def test_load_image_folder_other_name_of_good_is_proposed(tmp_path):
+    save(tmp_path / "train/bad/0.png")
+    save(tmp_path / "train/ok/0.png")
+    with pytest.raises(FileNotFoundError, match=r"train/good'\. train holds 'bad', 'ok': .* good='ok'"):
+        load_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("good", "other"), [("good", "OK"), ("good", "normal"), ("ok", "good"), ("fine", "Fine")]
+)
+def test_load_image_folder_second_folder_for_good_images_raises(tmp_path, good, other):
+    save(tmp_path / "train" / good / "0.png")
+    save(tmp_path / "test" / other / "0.png")
+    with pytest.raises(ValueError, match=f"test/{other}' would be a kind of defect. Rename it to '{good}'"):
+        load_image_folder(tmp_path, good=good)
+
+
+def test_load_image_folder_category_is_proposed(bottle):
+    with pytest.raises(FileNotFoundError, match=r"mvtec' holds 'bottle': .* category='bottle'"):
+        load_image_folder(bottle.parent)
+
+
+@pytest.mark.parametrize("suffix", ["_GT", "", "-label"])
+def test_load_image_folder_mask_suffix_is_that_of_the_masks(tmp_path, suffix):
+    save(tmp_path / "train/good/0.png")
+    save(tmp_path / "test/crack/0.png")
+    save(tmp_path / "test/crack/1.png")
+    masks = [save(tmp_path / f"ground_truth/crack/{name}.png") for name in (f"0{suffix}", "1")]
+    data = load_image_folder(tmp_path, mask_suffix=suffix)
+    assert data.masks.tolist() == list(map(str, masks))
+    if suffix:
+        with pytest.raises(ValueError, match=rf"0{suffix}\.png' belongs to no image .* mask_suffix='_mask'"):
+            load_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "error"),
+    [
+        ("good", "", ValueError),
+        ("good", "train/ok", ValueError),
+        ("good", "..", ValueError),
+        ("good", None, TypeError),
+        ("mask_suffix", None, TypeError),
+    ],
+)
+def test_load_image_folder_bad_names_raise(bottle, parameter, value, error):
+    with pytest.raises(error, match=re.escape(f"{parameter} must be")) as caught:
+        load_image_folder(bottle, **{parameter: value})
+    assert f"got {value!r}" in str(caught.value)
+
+
+def test_load_image_folder_visa_as_downloaded_names_its_script(tmp_path):
+    save(tmp_path / "candle/Data/Images/Normal/0000.JPG")
+    save(tmp_path / "candle/Data/Images/Anomaly/000.JPG")
+    save(tmp_path / "candle/Data/Masks/Anomaly/000.png")
+    (tmp_path / "split_csv").mkdir()
+    for options in ({"category": "candle"}, {}):
+        with pytest.raises(
+            ValueError, match=r"holds VisA as it is downloaded.* run prepare_data\.py .* 1cls"
+        ):
+            load_image_folder(tmp_path, **options)
+
+
+def test_load_image_folder_visa_prepared_is_read(tmp_path):
+    for name in ("train/good/0001.JPG", "test/good/0000.JPG", "test/bad/000.JPG"):
+        save(tmp_path / "candle" / name)
+    mask = save(tmp_path / "candle/ground_truth/bad/000.png", value=1)
+    data = load_image_folder(tmp_path, category="candle")
+    assert data.masks.tolist() == [str(mask), None]
+    assert read_mask(data.masks[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("train/10301.png", "train/10301_GT.png"), ("kos01/Part0.jpg", "kos01/Part0_label.bmp")],
+)
+def test_load_image_folder_kolektor_says_how_to_sort_the_files(tmp_path, image, mask):
+    save(tmp_path / image)
+    save(tmp_path / mask)
+    with pytest.raises(ValueError, match=rf"{mask}' lies beside its image '.*{image}', as in KolektorSDD"):
+        load_image_folder(tmp_path)
+
+
+def test_load_image_folder_images_directly_in_train_raise(tmp_path):
+    save(tmp_path / "train/0.png")
+    with pytest.raises(FileNotFoundError, match=r"Move the images that lie directly in '.*train' there"):
+        load_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train/good/001_mask.png", "test/broken_large/000_GT.png"])
+def test_load_image_folder_mask_beside_its_image_raises(bottle, name):
+    mask = save(bottle / name)
+    with pytest.raises(ValueError, match=f"The mask '{re.escape(str(mask))}' lies beside its image"):
+        load_image_folder(bottle)
+
+
+@pytest.mark.parametrize(
+    "name", ["train/good/xyz/0.tiff", "test/bent/gt/0.png", "test/Ground_Truth/bent/0.png"]
+)
+def test_load_image_folder_folder_of_masks_among_images_raises(bottle, name):
+    path = save(bottle / name)
+    with pytest.raises(ValueError, match=f"The file '{re.escape(str(path))}' is no image to inspect"):
         load_image_folder(bottle)
 
 
@@ -447,6 +718,58 @@ def test_read_mask_unreadable_file_raises(tmp_path, content, message):
         (tmp_path / "mask.png").write_bytes(content)
     with pytest.raises(ValueError, match=rf"The mask '.*mask\.png'.*{message}"):
         read_mask(tmp_path / "mask.png")
+
+
+def test_read_mask_several_files_give_their_union(pushpins):
+    expected = np.zeros((30, 40), dtype=bool)
+    expected[:, :10] = expected[:, 35:] = True
+    paths = load_image_folder(pushpins).masks[1]
+    np.testing.assert_array_equal(read_mask(paths), expected)
+    np.testing.assert_array_equal(read_mask(list(map(Path, paths))), expected)
+    np.testing.assert_array_equal(read_mask(paths, shape=(60, 40)), expected.repeat(2, axis=0))
+    assert read_mask(paths[:1]).sum() == 30 * 5
+
+
+def test_read_mask_files_of_different_sizes_raise(tmp_path):
+    paths = save(tmp_path / "0.png"), save(tmp_path / "1.png", size=(40, 31))
+    message = r"0\.png' has shape \(30, 40\) and '.*1\.png' has shape \(31, 40\)"
+    with pytest.raises(ValueError, match=message):
+        read_mask(paths, shape=(30, 40))
+
+
+def test_read_mask_no_file_raises():
+    with pytest.raises(ValueError, match=r"path must name at least one file, got \(\)"):
+        read_mask(())
+
+
+@pytest.mark.parametrize("limit", [500, 1000], ids=["error", "warning"])
+@pytest.mark.parametrize("read", [read_mask, lambda path: load_image_folder(path.parents[2])])
+def test_read_mask_of_more_pixels_than_pillow_allows_names_the_path(tmp_path, monkeypatch, read, limit):
+    # Pillow warns of 1200 pixels if 1000 are allowed; here, warnings are errors.
+    save(tmp_path / "train/good/0.png", size=(8, 8))
+    save(tmp_path / "test/dent/0.png", size=(8, 8))
+    path = save(tmp_path / "ground_truth/dent/0.png", size=(40, 30))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}' .*exceeds limit of \d+ pixels"):
+        read(path)
+
+
+@pytest.mark.parametrize("n_bytes", [1, 14, 20, 26, 40, 54, 60, 1000])
+def test_read_mask_truncated_bmp_names_the_path(tmp_path, n_bytes):
+    path = save(tmp_path / "mask.bmp")
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(ValueError, match=f"The mask '{re.escape(str(path))}' could not be read as an image"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("byte", [14, 28, 30], ids=["header", "bits", "compression"])
+def test_read_mask_damaged_bmp_names_the_path(tmp_path, byte):
+    path = save(tmp_path / "mask.bmp")
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"The mask '{re.escape(str(path))}' could not be read as an image"):
+        read_mask(path)
 
 
 def test_read_mask_npy_file(tmp_path):

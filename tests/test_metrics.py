@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy import ndimage
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from skcsflow.datasets import load_image_folder, read_mask
 from skcsflow.metrics import (
+    aupimo_score,
     f1_max,
     pixel_average_precision_score,
     pixel_f1_max,
@@ -481,9 +484,9 @@ def peak_megabytes():
             r"maps\[0\] must have shape \(H, W\), got shape \(1, 4, 4\)",
         ),
         (
-            [np.zeros((4, 4)), None],
             [np.zeros((4, 4))] * 2,
-            r"masks\[1\] must have shape \(H, W\), got shape \(\)",
+            [np.zeros((4, 4)), None],
+            r"maps\[1\] must have shape \(H, W\), got shape \(\)",
         ),
         (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)), "masks is empty"),
         ([], [], "masks is empty"),
@@ -495,6 +498,120 @@ def test_metric_faulty_images_raise(masks, maps, message):
     for metric in METRICS:
         with pytest.raises(ValueError, match=message):
             metric(masks, maps)
+
+
+def folder_with_masks(root, sizes):
+    """What load_image_folder gives for a folder of good and cracked images, and the masks as arrays."""
+    rng = np.random.RandomState(0)
+    masks = []
+    for i, size in enumerate(sizes):
+        kind = "good" if i % 2 else "crack"
+        mask = np.zeros(size, dtype=bool)
+        mask[3 : 6 + i, 2:9] = kind == "crack"
+        for name in ("train/good", f"test/{kind}"):
+            path = root / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.randint(256, size=size).astype(np.uint8)).save(path)
+        if kind == "crack":
+            path = root / "ground_truth/crack" / f"{i}_mask.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((255 * mask).astype(np.uint8)).save(path)
+        masks.append((kind != "crack", mask))
+    return load_image_folder(root), [mask for _, mask in sorted(masks, key=lambda item: item[0])]
+
+
+def pro_of_positive_maps(masks, maps):
+    return pro_score(masks, [m > 0 for m in maps])
+
+
+def aupimo_of_few_pixels(masks, maps):
+    return aupimo_score(masks, maps, fpr_bounds=(0.01, 0.1))
+
+
+METRICS_OF_MASKS = [*METRICS, pro_of_positive_maps, aupimo_of_few_pixels]
+
+
+@pytest.mark.parametrize("form", ["array", "list", "own sizes", "tensors"])
+def test_metric_takes_the_masks_of_an_image_folder(form, tmp_path):
+    sizes = [(20, 24), (30, 22), (24, 20), (26, 28)] if form == "own sizes" else [(20, 24)] * 4
+    data, masks = folder_with_masks(tmp_path, sizes)
+    assert [mask is None for mask in data.masks] == [False, False, True, True]
+    maps = make_maps(np.random.RandomState(1), masks)
+    given = {"array": np.array, "tensors": lambda maps: torch.tensor(np.array(maps))}.get(form, list)(maps)
+    for metric in METRICS_OF_MASKS:
+        assert metric(data.masks, given) == metric(masks, maps)
+        assert np.isfinite(metric(masks, maps))
+
+
+def test_metric_takes_paths_among_other_masks(tmp_path):
+    data, masks = folder_with_masks(tmp_path, [(20, 24)] * 4)
+    maps = np.array(make_maps(np.random.RandomState(1), masks))
+    np.save(tmp_path / "mask.npy", 7.5 * masks[1])
+    expected = pro_auc_score(masks, maps)
+    for given in (
+        data.masks.tolist(),
+        tuple(data.masks),
+        pd.Series(data.masks, index=[5, 6, 7, 8]),
+        [Path(data.masks[0]), masks[1], None, masks[3]],
+        [data.masks[0], tmp_path / "mask.npy", masks[2].tolist(), Image.fromarray(masks[3])],
+    ):
+        assert pro_auc_score(given, maps) == expected
+    assert pro_auc_score(np.array(data.masks[:2].tolist()), maps[:2]) == pro_auc_score(masks[:2], maps[:2])
+    for n_bins in (None, 64):
+        actual = pixel_f1_max(data.masks, maps, n_bins=n_bins, sample_weight=[1, 2, 3, 0])
+        assert actual == pixel_f1_max(masks, maps, n_bins=n_bins, sample_weight=[1, 2, 3, 0])
+
+
+def test_metric_reads_a_mask_as_read_mask_does(tmp_path):
+    mask = np.zeros((24, 32), dtype=bool)
+    mask[8:16, 8:24] = True
+    Image.fromarray((255 * mask).astype(np.uint8)).save(tmp_path / "mask.jpg", quality=30)
+    maps = np.where(read_mask(tmp_path / "mask.jpg"), 2.0, 1.0)
+    assert pixel_f1_max([tmp_path / "mask.jpg"], maps[None]) == 1.0
+
+
+def test_metric_reads_several_masks_of_one_image(tmp_path):
+    data, masks = folder_with_masks(tmp_path, [(20, 24)] * 4)
+    second = np.zeros((20, 24), dtype=np.uint8)
+    second[15:18, 2:20] = 255
+    first = Path(data.masks[1])
+    first.with_name("2").mkdir()
+    first = first.rename(first.with_name("2") / "0.png")
+    Image.fromarray(second).save(first.with_name("1.png"))
+    data = load_image_folder(tmp_path)
+    assert data.masks[1] == (str(first), str(first.with_name("1.png")))
+    maps = make_maps(np.random.RandomState(1), masks)
+    expected = [masks[0], masks[1] | (second > 0), *masks[2:]]
+    for metric in METRICS_OF_MASKS:
+        assert metric(data.masks, maps) == metric(expected, maps) != metric(masks, maps)
+    rows = [tuple(map(tuple, mask.tolist())) for mask in expected]  # tuples, but not of paths
+    assert pro_auc_score(rows, maps) == pro_auc_score(expected, maps)
+
+
+def test_metric_of_images_without_any_mask_is_undefined():
+    with pytest.warns(UndefinedMetricWarning, match="no defective pixels in masks"):
+        assert np.isnan(pro_auc_score([None, None], np.ones((2, 4, 5))))
+
+
+def test_metric_masks_in_files_that_do_not_fit_are_named(tmp_path):
+    data, _ = folder_with_masks(tmp_path, [(20, 24)] * 4)
+    name = re.escape(f"masks[1] ({str(data.masks[1])!r})")
+    for metric in METRICS_OF_MASKS:
+        with pytest.raises(ValueError, match=rf"{name} has shape \(20, 24\) and .*iter_maps"):
+            metric(data.masks, [np.zeros((20, 24)), *np.zeros((3, 16, 16))])
+    Path(data.masks[1]).write_text("nothing")
+    path = re.escape(repr(str(data.masks[1])))
+    with pytest.raises(ValueError, match=f"{path} could not be read"):
+        pro_auc_score(data.masks, np.zeros((4, 20, 24)))
+    Path(data.masks[1]).unlink()
+    with pytest.raises(ValueError, match=f"{path}: there is no such file"):
+        pro_auc_score(data.masks, np.zeros((4, 20, 24)))
+
+
+def test_metric_paths_of_maps_are_refused(tmp_path):
+    np.save(tmp_path / "map.npy", np.zeros((4, 4)))
+    with pytest.raises(ValueError, match=r"maps\[0\] must have shape \(H, W\), got shape \(\)"):
+        pro_auc_score(np.ones((1, 4, 4)), [str(tmp_path / "map.npy")])
 
 
 @pytest.mark.parametrize("n_bins", [None, 16])

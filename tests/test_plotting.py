@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from PIL import Image
 from sklearn.ensemble import IsolationForest
@@ -22,8 +23,8 @@ from skcsflow import CSFlowDetector, plotting
 from skcsflow._images import check_images, image_size
 from skcsflow.datasets import read_mask
 from skcsflow.plotting import AnomalyMapDisplay, HistoryDisplay, RocByKindDisplay, ScoreHistogramDisplay
-from skcsflow.plotting._images import read_images, resize_map, resize_mask
-from skcsflow.plotting._layout import fit_text
+from skcsflow.plotting._images import file_names, read_images, resize_map, resize_mask
+from skcsflow.plotting._layout import fit_text, plan_layout
 from skcsflow.plotting._overlay import shared_norm
 
 MINUS = "\N{MINUS SIGN}"
@@ -49,6 +50,30 @@ def scored():
     kinds = np.array(["good"] * 30 + ["crack", "missing_part", "spot"] * 10)
     scores = -np.exp(rng.normal(np.where(y == 1, -0.5, 0.4), 0.4))
     return y, kinds, scores
+
+
+@pytest.fixture
+def idle(fitted_copy):
+    """A fitted detector that must not be asked for anything that takes a pass over the images."""
+
+    def score(X):
+        raise AssertionError("the images were scored")
+
+    vars(fitted_copy).update(transform=score, score_samples=score, predict=score, iter_maps=score)
+    return fitted_copy
+
+
+def files(folder, images, names):
+    """Paths of images that are written to a folder."""
+    paths = [folder / name for name in names]
+    for path, image in zip(paths, images, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def title_texts(display):
+    return [panels[0].get_title() for panels in display.axes_]
 
 
 def pictures(n, size=(24, 30)):
@@ -165,7 +190,7 @@ def test_a_figure_goes_into_a_pickle():
 @pytest.mark.parametrize("n_columns", [0, -1])
 def test_no_columns_are_refused(n_columns):
     images, maps, _ = pictures(2)
-    with pytest.raises(ValueError, match=f"n_columns must be 1 or more, got {n_columns}"):
+    with pytest.raises(ValueError, match=f"n_columns must be an int of 1 or more, got {n_columns}"):
         AnomalyMapDisplay.from_maps(images, maps, n_columns=n_columns)
 
 
@@ -233,7 +258,14 @@ def test_no_text_overlaps_among_many_images():
     assert check_no_overlap(40, (24, 24)).axes_.shape == (40, 1)
 
 
-def check_no_overlap(n, size):
+@pytest.mark.parametrize("size", [(24, 24), (10, 60), (60, 12)], ids=["square", "wide", "tall"])
+@pytest.mark.parametrize("n", [1, 8, 20])
+def test_no_text_overlaps_among_pairs_with_titles(n, size):
+    titles = [f"a/rather/long/path/of/the/kind/that/cameras/choose/{i:06d}.png" for i in range(n)]
+    assert check_no_overlap(n, size, show_images=True, titles=titles).axes_.shape == (n, 2)
+
+
+def check_no_overlap(n, size, **params):
     images, maps, _ = pictures(n, size)
     masks = np.zeros((n, *size), dtype=bool)
     masks[:, :4, :4] = True
@@ -246,6 +278,7 @@ def check_no_overlap(n, size):
         scores=np.linspace(-3000, -1, n),
         threshold=-1000.0,
         map_threshold=3.0,
+        **params,
     )
     titles = [panels[0].title for panels in display.axes_]
     assert all(title.get_text() for title in titles)
@@ -276,8 +309,24 @@ def test_text_that_does_not_fit_is_made_smaller_then_cut():
     assert text == "twenty-one characters"
     assert 6 < size < 9
     (text,), size = fit_text([["forty-one characters of text, at the least"]], 1.0, 9.0)
-    assert text.endswith("…")
+    start, end = text.split("…")
+    assert "forty-one characters of text, at the least".startswith(start)
+    assert "forty-one characters of text, at the least".endswith(end)
+    assert 0 <= len(start) - len(end) <= 2
+    assert len(text) > 15
     assert size == 6
+
+
+def test_text_is_cut_to_the_width_and_no_further():
+    from skcsflow.plotting._layout import _text_width
+
+    for line in ("W" * 60, "i" * 200, "a b " * 30, "0123456789" * 9):
+        for width in (0.5, 1.15, 2.0):
+            (text,), size = fit_text([[line]], width, 9.0)
+            assert _text_width(text, size) <= 72 * width
+            longer = line[: len(text) // 2 + 2] + "…" + line[len(line) - len(text) // 2 - 1 :]
+            assert _text_width(longer, size) > 72 * width
+    assert fit_text([["abc"]], 0.01, 9.0)[0] == ["…"]
 
 
 def test_titles_name_outcome_and_score():
@@ -296,6 +345,95 @@ def test_titles_name_outcome_and_score():
     display = AnomalyMapDisplay.from_maps(images, maps, y_pred=[1, -1, 1, -1], kinds=["$a", "b", "c", "d"])
     titles = [panels[0].get_title() for panels in display.axes_]
     assert titles == ["$a: normal", "b: defective", "c: normal", "d: defective"]
+
+
+def test_titles_come_first():
+    images, maps, _ = pictures(2)
+    given = {"scores": [-0.1, -2.0], "y": [1, -1], "threshold": -1.0, "kinds": ["good", "crack"]}
+    display = AnomalyMapDisplay.from_maps(images, maps, titles=["part 7", "$part 8"], **given)
+    assert title_texts(display) == [
+        f"part 7\ngood: passed\nscore {MINUS}0.100",
+        f"$part 8\ncrack: found\nscore {MINUS}2.000",
+    ]
+    assert display.titles == ["part 7", "$part 8"]
+    for titles in (np.array(["a", "b"]), pd.Series(["a", "b"], index=[5, 6]), ("a", "b")):
+        assert title_texts(AnomalyMapDisplay.from_maps(images, maps, titles=titles)) == ["a", "b"]
+    display = AnomalyMapDisplay.from_maps(images, maps, titles=["two\nlines", ""])
+    assert title_texts(display) == ["two\nlines", ""]
+
+
+def test_file_names_are_titles(tmp_path):
+    images, maps, _ = pictures(2)
+    paths = files(tmp_path, images, ["one.png", "two.png"])
+    strings = [str(path) for path in paths]
+    for X in (
+        paths,
+        strings,
+        np.array(strings),
+        np.array(paths, dtype=object),
+        pd.Series(strings, index=[3, 4]),
+        pd.DataFrame({"path": strings}),
+        str(tmp_path),
+        tmp_path,
+    ):
+        display = AnomalyMapDisplay.from_maps(X, maps, y=[1, -1])
+        assert title_texts(display) == ["one.png\nnormal", "two.png\ndefective"]
+    assert display.titles == ["one.png", "two.png"]
+    assert title_texts(AnomalyMapDisplay.from_maps(paths, maps, titles=["a", ""])) == ["a", ""]
+
+
+def test_images_without_names_have_no_titles():
+    images, maps, _ = pictures(2)
+    for X in (images, list(images), [Image.fromarray(image) for image in images]):
+        display = AnomalyMapDisplay.from_maps(X, maps)
+        assert display.titles is None
+        assert title_texts(display) == ["", ""]
+
+
+def test_file_names_that_occur_twice_have_their_folder(tmp_path):
+    images, maps, _ = pictures(3)
+    paths = files(tmp_path, images, ["good/000.png", "crack/000.png", "crack/001.png"])
+    display = AnomalyMapDisplay.from_maps(paths, maps)
+    assert title_texts(display) == ["good/000.png", "crack/000.png", "crack/001.png"]
+    assert file_names(paths[1:]) == ["000.png", "001.png"]
+
+
+def test_file_names_that_are_not_text_are_drawn(tmp_path):
+    images, maps, _ = pictures(1)
+    (path,) = files(tmp_path, images, ["odd.png"])
+    try:
+        odd = path.rename(tmp_path / b"o\xe9dd.png".decode("utf-8", "surrogateescape"))
+    except OSError:
+        pytest.skip("no such file names here")
+    display = AnomalyMapDisplay.from_maps([odd], maps)
+    display.figure_.draw_without_rendering()
+    assert title_texts(display) == ["o?dd.png"]
+
+
+def test_long_titles_keep_their_ends():
+    images, maps, _ = pictures(20)
+    names = [f"station-3_2026-10-04_camera-left_lot-4711_exposure-{i:04d}.png" for i in range(20)]
+    display = AnomalyMapDisplay.from_maps(images, maps, titles=names)
+    for text, name in zip(title_texts(display), names, strict=True):
+        start, end = text.split("…")
+        assert name.startswith(start)
+        assert name.endswith(end)
+        assert len(end) >= len("0000.png")
+    assert display.titles == names
+
+
+@pytest.mark.parametrize(
+    ("titles", "message"),
+    [
+        (["a"], "titles has length 1, but images has length 2"),
+        ("ab", r"titles must have shape \(n,\), got shape \(\)"),
+        ([["a"], ["b"]], r"titles must have shape \(n,\), got shape \(2, 1\)"),
+    ],
+)
+def test_titles_that_do_not_fit_are_refused(titles, message):
+    images, maps, _ = pictures(2)
+    with pytest.raises(ValueError, match=message):
+        AnomalyMapDisplay.from_maps(images, maps, titles=titles)
 
 
 def test_images_of_mixed_sizes_and_maps_of_any_size():
@@ -323,6 +461,120 @@ def test_draws_on_given_axes():
         display.plot(axes[:2])
 
 
+def test_titles_of_a_row_are_level_where_images_differ_in_shape():
+    images = [np.zeros(size, dtype=np.uint8) for size in ((30, 30), (10, 30), (30, 8))]
+    display = AnomalyMapDisplay.from_maps(images, images, titles=["a"] * 3)
+    display.figure_.draw_without_rendering()
+    heights = [panels[0].title.get_window_extent().y0 for panels in display.axes_]
+    assert heights == pytest.approx([heights[0]] * 3)
+
+
+@pytest.mark.parametrize("aspect", [0.2, 0.5, 1.0, 1.3, 1.5, 3.0, 8.0])
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 8, 20, 33])
+@pytest.mark.parametrize("show_images", [False, True])
+def test_panels_have_places_of_their_own(show_images, n, aspect):
+    layout = plan_layout(
+        n, aspect, show_images=show_images, n_columns=8, n_lines=3, text_size=9.0, has_legend=True
+    )
+    width, height = layout.size
+    assert width <= 14
+    panels = np.array(layout.panels())  # (n, 1 or 2, left bottom width height)
+    assert panels.shape == (n, 1 + show_images, 4)
+    boxes = panels * [width, height, width, height]
+    boxes[..., 2:] += boxes[..., :2]
+    first = boxes[:, 0]
+    titles = np.stack([first[:, 0], first[:, 3], first[:, 2], first[:, 3] + layout.title], axis=-1)
+    left, bottom, bar_width, bar_height = np.array(layout.bar()) * [width, height, width, height]
+    every = np.concatenate(
+        [boxes.reshape(-1, 4), titles, [[left, bottom, left + bar_width, bottom + bar_height]]]
+    )
+    assert (every[:, :2] > 0).all()
+    assert (every[:, 2:] < [width, height]).all()
+    assert (every[:, 1] > layout.legend).all()
+    for i, box in enumerate(every):
+        others = np.delete(every, i, axis=0)
+        apart = (others[:, :2] >= box[2:] - 1e-9) | (others[:, 2:] <= box[:2] + 1e-9)
+        assert apart.any(axis=1).all()
+
+
+def test_pairs_of_many_images_fill_rows():
+    heights = []
+    for n, n_columns, in_first_row in ((6, 8, 6), (8, 8, 4), (20, 8, 5), (20, 3, 3)):
+        images, maps, _ = pictures(n)
+        display = AnomalyMapDisplay.from_maps(images, maps, show_images=True, n_columns=n_columns)
+        assert display.axes_.shape == (n, 2)
+        tops = np.array([panels[0].get_position().y1 for panels in display.axes_])
+        assert np.isclose(tops, tops[0]).sum() == in_first_row
+        for image_panel, overlay in display.axes_:  # above its overlay
+            assert image_panel.get_position().y0 > overlay.get_position().y1
+            assert image_panel.get_position().x0 == pytest.approx(overlay.get_position().x0)
+        heights.append(display.figure_.get_size_inches()[1])
+    assert heights == sorted(heights)
+    assert heights[-1] > 2 * heights[0]
+
+
+def test_max_images_shows_the_first():
+    images, maps, masks = pictures(5)
+    given = {
+        "masks": masks,
+        "y": [1, -1, 1, -1, 1],
+        "kinds": list("abcde"),
+        "scores": [-0.1, -2.0, -0.2, -3.0, -1.0],
+        "y_pred": [1, -1, 1, -1, 1],
+        "titles": list("ABCDE"),
+    }
+    display = AnomalyMapDisplay.from_maps(images, maps, max_images=2, **given)
+    np.testing.assert_array_equal(display.images, images[:2])
+    np.testing.assert_array_equal(display.maps, maps[:2])
+    np.testing.assert_array_equal(display.masks, masks[:2])
+    assert title_texts(display) == [
+        f"A\na: passed\nscore {MINUS}0.100",
+        f"B\nb: found\nscore {MINUS}2.000",
+    ]
+    assert AnomalyMapDisplay.from_maps(images, maps, max_images=9, **given).axes_.shape == (5, 2)
+    for name in given:  # what is left out must fit too
+        with pytest.raises(ValueError, match=f"{name} has length 4"):
+            AnomalyMapDisplay.from_maps(images, maps, max_images=2, **given | {name: given[name][:4]})
+
+
+@pytest.mark.parametrize("max_images", [0, -3, 2.0, "all", True])
+def test_faulty_max_images_are_refused(max_images, idle, grey_images):
+    message = f"max_images must be None or an int of 1 or more, got {max_images!r}"
+    with pytest.raises(ValueError, match=message):
+        AnomalyMapDisplay.from_maps(grey_images[:3], grey_images[:3], max_images=max_images)
+    with pytest.raises(ValueError, match=message):
+        AnomalyMapDisplay.from_estimator(idle, grey_images[:3], max_images=max_images)
+
+
+@pytest.mark.parametrize("form", ["array", "list", "tuple", "paths", "Series", "DataFrame", "rows", "tensor"])
+def test_only_images_that_are_shown_are_scored(form, fitted_copy, grey_images, tmp_path, monkeypatch):
+    X = grey_images[:5]
+    if form in ("paths", "Series", "DataFrame"):
+        paths = [str(path) for path in files(tmp_path, X, [f"{i}.png" for i in range(5)])]
+        X = {"paths": paths, "Series": pd.Series(paths), "DataFrame": pd.DataFrame({"path": paths})}[form]
+    elif form == "rows":
+        X = X.reshape(5, -1)
+        fitted_copy.image_shape = fitted_copy.image_shape_ = (48, 40)
+    else:
+        X = {"array": X, "list": list(X), "tuple": tuple(X), "tensor": torch.from_numpy(X)[:, None]}[form]
+    lengths = []
+    for name in ("transform", "score_samples"):
+        method = getattr(fitted_copy, name)
+        monkeypatch.setattr(
+            fitted_copy, name, lambda X, method=method: (lengths.append(len(X)), method(X))[1], raising=False
+        )
+    masks = [None, np.ones((48, 40)), None, None, None]
+    display = AnomalyMapDisplay.from_estimator(
+        fitted_copy, X, [1, -1, 1, 1, 1], masks=masks, kinds=list("abcde"), max_images=2
+    )
+    assert lengths == [2, 2]
+    np.testing.assert_array_equal(display.images, grey_images[:2])
+    assert display.kinds == ["a", "b"]
+    assert display.y.tolist() == [False, True]
+    assert [mask is None for mask in display.masks] == [True, False]
+    assert display.titles == (["0.png", "1.png"] if form in ("paths", "Series", "DataFrame") else None)
+
+
 def test_plot_returns_the_display_and_can_be_repeated():
     images, maps, _ = pictures(3)
     display = AnomalyMapDisplay.from_maps(images, maps)
@@ -339,6 +591,91 @@ def test_from_estimator_shows_what_the_detector_says(fitted, grey_images):
     np.testing.assert_array_equal(display.images, X)
     assert display.map_threshold == getattr(fitted, "map_threshold_", None)
     assert display.y.tolist() == [False, True, False]
+
+
+def test_from_estimator_has_titles(fitted, grey_images, tmp_path):
+    paths = files(tmp_path, grey_images[:2], ["one.png", "two.png"])
+    display = AnomalyMapDisplay.from_estimator(fitted, paths)
+    assert [text.split("\n")[0] for text in title_texts(display)] == ["one.png", "two.png"]
+    display = AnomalyMapDisplay.from_estimator(fitted, str(tmp_path), titles=["a", "b"])
+    assert [text.split("\n")[0] for text in title_texts(display)] == ["a", "b"]
+    np.testing.assert_array_equal(display.images, grey_images[:2])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("form", ["images", "rows", "paths"])
+def test_from_estimator_where_scikit_learn_is_set_to_give_tables(
+    form, library, fitted_copy, grey_images, tmp_path
+):
+    pytest.importorskip(library)
+    X = grey_images[:2]
+    if form == "rows":
+        X = X.reshape(2, -1)
+        fitted_copy.image_shape = fitted_copy.image_shape_ = (48, 40)
+    elif form == "paths":
+        X = files(tmp_path, X, ["one.png", "two.png"])
+    expected = AnomalyMapDisplay.from_estimator(fitted_copy, X)
+    with sklearn.config_context(transform_output=library):
+        display = AnomalyMapDisplay.from_estimator(fitted_copy, X)
+    np.testing.assert_array_equal(display.maps, expected.maps)
+
+
+@pytest.mark.parametrize(
+    ("display", "given", "message"),
+    [
+        (
+            AnomalyMapDisplay,
+            {"colour": 1},
+            r"'colour'.* kinds, titles, max_images, .*ax, show_images, n_columns, ",
+        ),
+        (AnomalyMapDisplay, {"title": ["a"]}, "'title'"),
+        (
+            ScoreHistogramDisplay,
+            {"nbins": 5},
+            r"^ScoreHistogramDisplay.from_.*'nbins'.* kinds, .*ax, bins\.$",
+        ),
+        (RocByKindDisplay, {"color": "red"}, r"^RocByKindDisplay.from_.*'color'.* kinds, name, ax\.$"),
+        (HistoryDisplay, {"axes": None}, r"HistoryDisplay.from_estimator .*'axes'.* are estimator, ax\.$"),
+    ],
+)
+def test_unknown_keywords_are_refused_before_anything_is_scored(display, given, message, idle, grey_images):
+    args = () if display is HistoryDisplay else (grey_images[:2], [1, -1])
+    with pytest.raises(TypeError, match=message):
+        display.from_estimator(idle, *args, **given)
+    if display is AnomalyMapDisplay:
+        with pytest.raises(TypeError, match=message):
+            display.from_maps(grey_images[:2], grey_images[:2], **given)
+    elif display is not HistoryDisplay:
+        with pytest.raises(TypeError, match=message):
+            display.from_predictions([1, -1], [0.0, 1.0], **given)
+
+
+@pytest.mark.parametrize(
+    ("display", "given", "message"),
+    [
+        (AnomalyMapDisplay, {"n_columns": 0}, "n_columns must be an int of 1 or more, got 0"),
+        (AnomalyMapDisplay, {"vmin": 2.0, "vmax": 1.0}, "vmin must be below vmax"),
+        (AnomalyMapDisplay, {"cmap": "infernal"}, "cmap.*'infernal'"),
+        (AnomalyMapDisplay, {"alpha": 85}, "alpha must be a number from 0 to 1, got 85"),
+        (AnomalyMapDisplay, {"ax": [None]}, "ax has length 1, but images has length 2"),
+        (AnomalyMapDisplay, {"titles": ["a"]}, "titles has length 1, but X has length 2"),
+        (AnomalyMapDisplay, {"kinds": ["a"]}, "kinds has length 1, but X has length 2"),
+        (AnomalyMapDisplay, {"masks": [None]}, "masks has length 1, but X has length 2"),
+        (AnomalyMapDisplay, {"y": [1, -1, 1]}, "y has length 3, but X has length 2"),
+        (AnomalyMapDisplay, {"y": ["ok", "bad"]}, "got 'ok', 'bad'"),
+        (ScoreHistogramDisplay, {"bins": 0}, "bins must be an int of 1 or more, got 0"),
+        (ScoreHistogramDisplay, {"y": ["ok", "bad"]}, "got 'ok', 'bad'"),
+        (ScoreHistogramDisplay, {"y": [1, -1], "kinds": ["a"]}, "kinds has length 1, but y has length 2"),
+        (ScoreHistogramDisplay, {"kinds": ["a", "b"]}, "kinds need y"),
+        (ScoreHistogramDisplay, {"y": [1, -1, 1]}, "y has length 3, but X has length 2"),
+        (RocByKindDisplay, {"y": [1, 1]}, "y holds only normal images"),
+        (RocByKindDisplay, {"y": [1, -1], "kinds": ["a"]}, "kinds has length 1, but y has length 2"),
+        (RocByKindDisplay, {"y": [1, -1, 1]}, "y has length 3, but X has length 2"),
+    ],
+)
+def test_faulty_values_are_refused_before_anything_is_scored(display, given, message, idle, grey_images):
+    with pytest.raises(ValueError, match=message):
+        display.from_estimator(idle, grey_images[:2], **given)
 
 
 def test_from_estimator_at_the_end_of_a_pipeline(fitted, grey_images):
@@ -369,8 +706,8 @@ def test_from_estimator_unfitted(grey_images, tiny_params):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"maps": np.ones((2, 4, 4))}, "maps has length 2, but there are 3 images"),
-        ({"masks": np.ones((4, 4, 4))}, "masks has length 4, but there are 3 images"),
+        ({"maps": np.ones((2, 4, 4))}, "maps has length 2, but images has length 3"),
+        ({"masks": np.ones((4, 4, 4))}, "masks has length 4, but images has length 3"),
         ({"scores": [1.0]}, "scores has length 1"),
         ({"kinds": ["a"]}, "kinds has length 1"),
         ({"y": [1, -1]}, "y has length 2"),
@@ -515,6 +852,37 @@ def test_histogram_counts_every_image_once(scored, with_kinds, threshold):
     assert overlaps(texts_of(*display.figure_.axes)) == []
 
 
+@pytest.mark.parametrize("threshold", [None, -0.9])
+def test_histogram_without_labels_shows_all_scores(scored, threshold):
+    y, _, scores = scored
+    display = ScoreHistogramDisplay.from_predictions(None, scores, threshold=threshold)
+    assert display.y is None
+    assert list(display.counts_) == ["all images"]
+    labelled = ScoreHistogramDisplay.from_predictions(y, scores, threshold=threshold)
+    np.testing.assert_array_equal(display.bin_edges_, labelled.bin_edges_)
+    np.testing.assert_array_equal(display.counts_["all images"], sum(labelled.counts_.values()))
+    legend = {text.get_text() for text in display.ax_.get_legend().texts}
+    assert legend == {"all images (60)"} | ({f"threshold {MINUS}0.9"} if threshold else set())
+    colours = {patch.get_facecolor() for patch in display.ax_.patches}
+    assert len(colours) == 1
+    assert not colours & {patch.get_facecolor() for patch in labelled.ax_.patches}
+    assert overlaps(texts_of(*display.figure_.axes)) == []
+
+
+def test_histogram_without_labels_of_estimators(fitted, grey_images, blobs):
+    display = ScoreHistogramDisplay.from_estimator(fitted, grey_images[:10], bins=7)
+    np.testing.assert_array_equal(display.scores, fitted.score_samples(grey_images[:10]))
+    assert display.threshold_line_.get_xdata()[0] == fitted.offset_
+    assert display.counts_["all images"].sum() == 10
+    forest = IsolationForest(n_estimators=5, random_state=0).fit(blobs)
+    assert ScoreHistogramDisplay.from_estimator(forest, blobs).counts_["all images"].sum() == 60
+
+
+def test_kinds_without_labels_are_refused():
+    with pytest.raises(ValueError, match=r"kinds need y, .*pass y too, or leave kinds out"):
+        ScoreHistogramDisplay.from_predictions(None, [1.0, 0.0], kinds=["a", "b"])
+
+
 def test_threshold_line_separates_the_bars(scored):
     y, kinds, scores = scored
     display = ScoreHistogramDisplay.from_predictions(y, scores, kinds=kinds, threshold=-0.9)
@@ -635,6 +1003,35 @@ def test_roc_of_one_kind_has_one_curve(scored):
     display = RocByKindDisplay.from_predictions(y, scores)
     assert list(display.curves_) == ["defective"]
     assert display.curves_["defective"].line_ in display.ax_.lines
+
+
+def legend_texts(display):
+    return [text.get_text() for text in display.ax_.get_legend().texts]
+
+
+def test_roc_has_a_name(scored, fitted, grey_images):
+    y, kinds, scores = scored
+    unnamed = RocByKindDisplay.from_predictions(y, scores, kinds=kinds)
+    assert unnamed.name is None
+    display = RocByKindDisplay.from_predictions(y, scores, kinds=kinds, name="night shift")
+    assert display.name == "night shift"
+    *curves, chance = legend_texts(unnamed)
+    assert legend_texts(display) == [*(f"night shift: {text}" for text in curves), chance]
+    assert list(display.curves_) == list(unnamed.curves_)
+    assert legend_texts(display.plot(name="day"))[0] == f"day: {curves[0]}"
+    assert legend_texts(display.plot())[0] == f"night shift: {curves[0]}"
+    display = RocByKindDisplay.from_estimator(fitted, grey_images[:4], [1, 1, -1, -1], name="tiny")
+    assert legend_texts(display)[0].startswith("tiny: defective, n = 2 (AUC = ")
+
+
+def test_roc_of_two_detectors_on_one_axes(scored):
+    y, kinds, scores = scored
+    first = RocByKindDisplay.from_predictions(y, scores, kinds=kinds, name="day")
+    second = RocByKindDisplay.from_predictions(y, 2.0 + scores**3, kinds=kinds, name="night", ax=first.ax_)
+    texts = legend_texts(second)
+    assert [text.split(":")[0] for text in texts] == ["day"] * 4 + ["chance"] + ["night"] * 4
+    lines = [curve.line_ for display in (first, second) for curve in display.curves_.values()]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 8
 
 
 @pytest.mark.parametrize(("y", "what"), [([1, 1], "normal images"), ([True, True], "defects")])

@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from skcsflow._checks import user_stack_level
 from skcsflow._compute import (
     Runner,
     check_engine,
@@ -33,6 +34,7 @@ from skcsflow._detector._parameters import (
     check_image_shape,
     check_input_size,
     check_parameters_in_use,
+    check_value_range,
 )
 from skcsflow._detector._persistence import (
     pack_model,
@@ -63,7 +65,7 @@ LEAST_GAIN = 0.02
 DOCUMENTATION = "https://skcsflow.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
 
 
-class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
+class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin, BaseEstimator):
     """Image anomaly detection with cross-scale flows (CS-Flow).
 
     Learns from images of good parts alone. A frozen network turns each image into
@@ -84,6 +86,11 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         Shape of the images in the rows of a 2-D X. None: a square grey image where the
         rows' length is a square number, and a strip one pixel high otherwise. Acts in
         `fit`, and after a fit on images whenever rows are passed.
+    value_range : tuple of float (low, high), default=None
+        Values of black and white in the images, such as (0, 4095) for 12-bit cameras whose images come in
+        16-bit files. None: integers are scaled by the range of their type, and floats are taken as they
+        are, black being 0 and white 1. Images that can't be meant so give a warning, but for rows of a
+        2-D X. Acts in every call.
     backbone : str, default="tf_efficientnet_lite0"
         timm's name of the feature network. Acts in `fit`.
     weights : "auto", path or None, default="auto"
@@ -232,6 +239,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
 
     image_shape_: tuple[int, ...] | None
     history_: dict[str, NDArray[np.float64]]
+    _trained_highest: float | None  # value of all training images, scaled, where any was read
+    _trained_images: NDArray[np.uint8]  # digests of what was fitted on, one a row
 
     def __init__(
         self,
@@ -239,6 +248,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         input_size: int | tuple[int, int] = 256,
         num_channels: int = 3,
         image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
         strides: Sequence[int] = (8, 16, 32, 64),
@@ -269,6 +279,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         self.input_size = input_size
         self.num_channels = num_channels
         self.image_shape = image_shape
+        self.value_range = value_range
         self.backbone = backbone
         self.weights = weights
         self.strides = strides
@@ -304,10 +315,11 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         ----------
         X : array-like of images
             Images of good parts: an array of shape (n, H, W) or (n, H, W, C); a tensor
-            of shape (n, C, H, W); a sequence of paths, PIL images or arrays of any
-            sizes; or a 2-D array of shape (n, n_features) whose rows are flattened
-            images of `image_shape`. Integers are scaled by the range of their type;
-            floats are taken as they are and should lie between 0 and 1.
+            of shape (n, C, H, W); the path of a folder; a sequence of paths, PIL images or
+            arrays of any sizes, or anything else with a length and items; or a 2-D array of shape
+            (n, n_features) whose rows are flattened images of `image_shape`. See :doc:`/data`.
+            Integers are scaled by the range of their type; floats are taken as they are and
+            should lie between 0 and 1; `value_range` says otherwise.
         y : array-like of shape (n,), default=None
             Labels. Known defects are left out of the training: -1 among +1/-1, 1 among
             0/1, True among booleans, and any string but ``"good"`` and ``"normal"`` where one
@@ -344,9 +356,10 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
     def partial_fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Train for one epoch more, at a constant learning rate.
 
-        The first call makes the model and whitens features by these images. Each call
-        sets `offset_` and `map_threshold_` by the images that it is given, adds to
-        `history_`, and forgets a calibration.
+        The first call makes the model and whitens features by these images. Each call adds to
+        `history_`. A call with 10 images or more sets `offset_` and `map_threshold_` by these, unless
+        :meth:`calibrate` has set them. Otherwise they stay as they were, with a warning: they are those of the
+        model before, which differs a little.
 
         Parameters
         ----------
@@ -413,11 +426,14 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         check_engine(self.engine, self.precision, device)
         precision = resolve_precision(self.precision, device)
         images = self._check_X(X, reset=reset)
+        images.contents = set()
         rows = normal_rows(y, len(images), is_table=is_row_matrix(X))
         model_seed, order_seed = self._draw_seeds()
         # By the seed of the first fit: images that it was trained on must not be held out of a training that goes on.
         learnt, held_out = self._hold_out(len(rows), order_seed)
-        if held_out is learnt and self._holds_out():
+        has_few = len(rows) < LEAST_IMAGES
+        keeps_thresholds = not reset and (has_few or hasattr(self, "calibration_scores_"))
+        if has_few and self._holds_out() and reset:
             self._warn_of_few(len(rows))
         if is_continued:
             self._check_model_params(size)
@@ -447,14 +463,24 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             if self.whiten and not is_continued:
                 initialize_whitening(model.flow, features, learnt)
             gain = trainer.train(model.flow, features, learnt)
-            if self._compares():
+            if self._compares() and (reset or not has_few):
                 model.statistics.initialize(
                     maps for _, maps in score_features(runner, features, held_out, n_threads=n_threads)
                 )
             judged = held_out if self.contamination == "auto" else np.arange(len(rows))
             scores, peaks = self._score_training_images(runner, features, judged, sizes, n_threads)
         self._set_fitted(runner, trainer, is_continued, n_epochs)
-        self._set_thresholds(scores, peaks)
+        if keeps_thresholds:
+            self._warn_of_kept_thresholds(len(rows))
+        else:
+            self._set_thresholds(scores, peaks)
+        before = self._trained_highest if is_continued else None
+        images.warn_of_values(before)
+        self._trained_highest = max(before or 0.0, images.ranges.highest or 0.0) or None
+        known = self._known_images() if is_continued else set()
+        self._trained_images = np.array(
+            [list(digest) for digest in sorted(known | images.contents)], dtype=np.uint8
+        )
         return gain
 
     def _hold_out(self, n_images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -561,7 +587,19 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             "that the flow is trained on, so that far more than 5 % of other good images will be flagged. Give at "
             f"least {LEAST_IMAGES} images, better 40, or call calibrate with good images that are not in X.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=user_stack_level(),
+        )
+
+    def _warn_of_kept_thresholds(self, n_images: int) -> None:
+        reason = (
+            "those of calibrate are kept"
+            if hasattr(self, "calibration_scores_")
+            else f"{n_images} images are too few to set them anew"
+        )
+        warnings.warn(
+            f"partial_fit has trained the model further, and left offset_ and map_threshold_ as they were: {reason}. "
+            "Call calibrate with images that it was not trained on, for thresholds of the model as it is now.",
+            stacklevel=user_stack_level(),
         )
 
     def _warn_unless_learnt(self, gain: float) -> None:
@@ -572,7 +610,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
                 "Its scores say little more than means and covariances of features. Train longer, by n_epochs='auto' "
                 "or a larger number, or with another learning_rate.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=user_stack_level(),
             )
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -661,15 +699,36 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
         rows = normal_rows(y, len(log_likelihoods), is_table=is_row_matrix(X))
         return float(log_likelihoods[rows].mean())
 
-    def _score_images(self, X: Any) -> Generator[ImageScores, None, None]:
+    def _score_images(self, X: Any, *, are_fresh: bool = False) -> Generator[ImageScores, None, None]:
+        """Score images; with `are_fresh`, they should be none that were fitted on."""
         check_is_fitted(self)
         check_parameters_in_use(self)
         check_engine(self.engine, self.precision_, self.device_)
         images = self._check_X(X, reset=False)
         n_threads = resolve_n_threads(self.n_jobs)
-        return score_images(
+        images.contents = set() if are_fresh else None
+        scored = score_images(
             self._current_runner(), images, n_threads=n_threads, cache=open_cache(self.memory)
         )
+        return self._then_warn(scored, images)
+
+    def _then_warn(
+        self, scored: Generator[ImageScores, None, None], images: ImageCollection
+    ) -> Generator[ImageScores, None, None]:
+        yield from scored
+        images.warn_of_values(self._trained_highest)
+        n_known = len(self._known_images() & (images.contents or set()))
+        if n_known:
+            warnings.warn(
+                f"{n_known} of the {len(images)} images of X were fitted on. Their scores are better than those of "
+                "fresh good images, of which far more will be flagged than was asked for. Pass images that were not "
+                "fitted on, or all that were, with cv.",
+                stacklevel=user_stack_level(),
+            )
+
+    def _known_images(self) -> set[bytes]:
+        """Digests of the images that were fitted on."""
+        return {digest.tobytes() for digest in self._trained_images}
 
     def _current_runner(self) -> Runner:
         """What runs the model: the same for all calls until model or engine are others."""
@@ -681,6 +740,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
 
     def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
         num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
+        value_range = check_value_range(self.value_range)
         if is_row_matrix(X):
             check_rows(X)
             # Each image is checked to be finite when it is read, by a message that names its row.
@@ -694,13 +754,13 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, BaseEstimator):
             shape = resolve_image_shape(given, X.shape[1])
             if reset:
                 self.image_shape_ = shape
-            return ImageCollection(X, num_channels, row_shape=shape)
+            return ImageCollection(X, num_channels, row_shape=shape, value_range=value_range)
         if reset:
             self.image_shape_ = None
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self, name):
                     delattr(self, name)
-        return check_images(X, num_channels)
+        return check_images(X, num_channels, value_range)
 
     def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
         hidden = self.cross_conv_hidden_channels

@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils._set_output import _wrap_data_with_container
+from sklearn.utils.validation import _check_feature_names_in, _num_samples, check_is_fitted
 
 from skcsflow._checks import check_size
 from skcsflow._compute import Runner, map_on_cores, resolve_n_threads
-from skcsflow._images import is_row_matrix
+from skcsflow._images import as_sequence, is_row_matrix
 from skcsflow._regions import Region, find_regions
 from skcsflow._scoring import ImageScores, fuse_map
 from skcsflow.nn import CSFlowModel
@@ -23,8 +23,11 @@ from skcsflow.nn import CSFlowModel
 __all__ = ["MapsMixin"]
 
 
-class MapsMixin(TransformerMixin):
-    """The methods of :class:`~skcsflow.CSFlowDetector` that give maps or are made of them."""
+class MapsMixin:
+    """The methods of :class:`~skcsflow.CSFlowDetector` that give maps or are made of them.
+
+    No subclass of scikit-learn's TransformerMixin, which would make tables of the maps of images too.
+    """
 
     n_jobs: int | None
     model_: CSFlowModel
@@ -47,8 +50,15 @@ class MapsMixin(TransformerMixin):
         ndarray of shape (n, H, W) or (n, H * W), float32
             Anomaly maps; higher is more anomalous. At the images' own size where they
             share one, else at `input_size`; :meth:`iter_maps` gives each at its image's
-            size. Rows of a 2-D X give rows.
+            size. Rows of a 2-D X give rows, or a table where `set_output` asks for one; maps of
+            images are arrays always.
         """
+        maps = self._compute_maps(X)
+        if is_row_matrix(X):
+            maps = _wrap_data_with_container("transform", maps, X, self)
+        return maps
+
+    def _compute_maps(self, X: Any) -> NDArray[np.float32]:
         scored = list(self._score_images(X))
         sizes = {s.size for s in scored}
         size = sizes.pop() if len(sizes) == 1 else self.model_.input_size
@@ -120,10 +130,11 @@ class MapsMixin(TransformerMixin):
         if not path.parent.is_dir():
             raise FileNotFoundError(f"No such folder, for path: {str(path.parent)!r}.")
         unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
+        X = as_sequence(X)
         scored = self._score_images(X)
         try:
             with closing(scored):  # its threads end here, also where the caller keeps the error
-                self._write_maps(unfinished, scored, len(X), size)
+                self._write_maps(unfinished, scored, _num_samples(X), size)
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -146,7 +157,7 @@ class MapsMixin(TransformerMixin):
             which :meth:`predict_regions` always uses.
         """
         check_is_fitted(self)
-        return self.transform(X) > np.float64(
+        return self._compute_maps(X) > np.float64(
             self.map_threshold_
         )  # NumPy would round a float to the maps' float32
 
@@ -179,15 +190,22 @@ class MapsMixin(TransformerMixin):
 
         Parameters
         ----------
-        input_features : None
-            Not used, here by scikit-learn's convention.
+        input_features : array-like of str, default=None
+            Names of the columns of X. Only checked against those that were seen in `fit`.
 
         Returns
         -------
         ndarray of shape (H * W,), object
             ``"anomaly_<row>_<column>"``.
+
+        Raises
+        ------
+        ValueError
+            Where the detector was fitted on images, whose maps are no table, or `input_features` differ
+            from the columns of X in `fit`.
         """
         check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
         shape = self.image_shape_ or self.image_shape
         if shape is None:
             raise ValueError(

@@ -1,6 +1,7 @@
 """What the estimator's parameters may be, and the paper's values of them."""
 
 import os
+from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "check_image_shape",
     "check_input_size",
     "check_parameters_in_use",
+    "check_value_range",
 ]
 
 PAPER_PARAMS: dict[str, Any] = {
@@ -48,6 +50,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "input_size": [Interval(Integral, 32, None, closed="left"), "array-like"],
     "num_channels": [Interval(Integral, 1, None, closed="left")],
     "image_shape": ["array-like", None],
+    "value_range": ["array-like", None],
     # backbone
     "backbone": [str],
     "weights": [str, os.PathLike, None],
@@ -87,7 +90,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
 }
 """Types and ranges, as scikit-learn's validation takes them."""
 
-ACTING_AFTER_FIT = ("image_shape", "memory", "engine", "n_jobs")
+ACTING_AFTER_FIT = ("image_shape", "value_range", "memory", "engine", "n_jobs")
 """Parameters that are used, and so checked, in every call after `fit` too."""
 
 
@@ -100,6 +103,7 @@ def check_parameters_in_use(detector: Any, *others: str) -> None:
         caller_name=type(detector).__name__,
     )
     check_image_shape(detector.image_shape)
+    check_value_range(detector.value_range)
 
 
 def check_input_size(input_size: Any) -> tuple[int, int]:
@@ -113,3 +117,19 @@ def check_image_shape(shape: Any) -> None:
         len(shape) not in (2, 3) or not all(isinstance(n, Integral) and int(n) > 0 for n in shape)
     ):
         raise ValueError(f"image_shape must be None, (H, W) or (H, W, C), got {shape!r}.")
+
+
+def check_value_range(value_range: Any) -> tuple[float, float] | None:
+    """Check the parameter `value_range`, and give it as floats."""
+    if value_range is None:
+        return None
+    if (
+        len(value_range) != 2
+        or not all(isinstance(value, Real) and isfinite(value) for value in value_range)
+        or not value_range[0] < value_range[1]
+    ):
+        raise ValueError(
+            f"value_range must be None or two numbers, the values of black and of white, the first below the second; "
+            f"got {value_range!r}."
+        )
+    return float(value_range[0]), float(value_range[1])

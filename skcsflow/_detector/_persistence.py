@@ -7,6 +7,7 @@ import numpy as np
 import timm
 import torch
 
+from skcsflow._checks import user_stack_level
 from skcsflow._compute import backbone_layout
 from skcsflow._version import __version__
 from skcsflow.nn import CSFlowModel
@@ -86,7 +87,7 @@ def warn_of_other_versions(packed: dict[str, Any]) -> None:
                 f"This CSFlowDetector was saved with {name} {stored} and is loaded with {name} {_VERSIONS[name]}; "
                 "scores may differ.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=user_stack_level(),
             )
 
 

@@ -11,10 +11,11 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skcsflow._detector._parameters import check_input_size, check_parameters_in_use
 from skcsflow._features import open_cache
+from skcsflow._images import ImageCollection, as_sequence
 from skcsflow._labels import is_defect
 from skcsflow._scoring import fuse_map
 from skcsflow.calibration import conformal_p_values, conformal_threshold, optimal_threshold
@@ -41,6 +42,8 @@ class ThresholdsMixin:
     score_samples: Callable[[Any], NDArray[np.float64]]
     _check_model_params: Callable[[tuple[int, int]], None]
     _training_params: Callable[[], dict[str, Any]]
+    _known_images: Callable[[], set[bytes]]
+    _check_X: Callable[..., ImageCollection]
 
     def calibrate(
         self,
@@ -67,7 +70,8 @@ class ThresholdsMixin:
         Parameters
         ----------
         X : array-like of images
-            Images, see :meth:`fit`. None that was trained on, unless `cv` is given.
+            Images, see :meth:`fit`. None that was fitted on, unless `cv` is given; there is a warning where
+            one is recognised.
         y : array-like of shape (n,), default=None
             Labels: +1 and -1 (-1 for a defect), 0 and 1 (1 for a defect), or booleans.
             Nothing but ones is read as +1. None: all are normal.
@@ -100,7 +104,7 @@ class ThresholdsMixin:
             Where more than one of `fpr`, `criterion` and `recall` is given, one is out of
             range, there are too few normal images for `fpr`, or no labels of both kinds
             for the others; or where with `cv` a row is not held out exactly once, or the
-            detector was not trained by one fit with its present parameters, or its
+            detector was not trained by one fit with its present parameters and these images, or its
             backbone is random and `random_state` no int, so that each clone would have
             another. The thresholds stay what they were.
 
@@ -115,16 +119,18 @@ class ThresholdsMixin:
         """
         check_is_fitted(self)
         check_parameters_in_use(self, "contamination")
+        X = as_sequence(X)
+        n_images = _num_samples(X)
         given = {"fpr": fpr, "criterion": criterion, "recall": recall}
         chosen = {name: value for name, value in given.items() if value is not None}
         if len(chosen) > 1:
             raise ValueError(f"Give one of fpr, criterion and recall, got {chosen}.")
         if y is None and not chosen.keys() <= {"fpr"}:
             raise ValueError(f"{next(iter(chosen))} needs labels, but y is None.")
-        defective = np.zeros(len(X), dtype=bool) if y is None else is_defect(y)
-        if len(defective) != len(X):
-            raise ValueError(f"X has {len(X)} images, but y has {len(defective)} labels.")
-        if len(X) and defective.all():
+        defective = np.zeros(n_images, dtype=bool) if y is None else is_defect(y)
+        if len(defective) != n_images:
+            raise ValueError(f"X has {n_images} images, but y has {len(defective)} labels.")
+        if n_images and defective.all():
             raise ValueError("y labels every row a defect, so there is no normal image to calibrate by.")
 
         def threshold(values: NDArray[np.float64]) -> float:
@@ -133,8 +139,8 @@ class ThresholdsMixin:
                 return conformal_threshold(values[~defective], usual if fpr is None else fpr)
             return optimal_threshold(defective, values, criterion=criterion, recall=recall)
 
-        if len(X):
-            threshold(np.zeros(len(X)))  # what can't be is an error now, not after all the work
+        if n_images:
+            threshold(np.zeros(n_images))  # what can't be is an error now, not after all the work
         if cv is None:
             scores, peaks = scores_and_peaks(self, X)
         else:
@@ -194,7 +200,7 @@ class ThresholdsMixin:
                 "fit anew."
             )
         folds = KFold(cv, shuffle=True, random_state=0) if isinstance(cv, int | np.integer) else check_cv(cv)
-        rows = np.arange(len(X))
+        rows = np.arange(len(defective))
         labels = np.where(defective, -1, 1)
         splits = []
         times = np.zeros(len(rows), dtype=np.int64)
@@ -210,6 +216,7 @@ class ThresholdsMixin:
             splits.append((learnt, held_out))
         for row in np.flatnonzero(times != 1)[:1]:
             raise ValueError(f"cv={cv!r} holds out row {row} {times[row]} times; each must be held out once.")
+        self._check_fitted_on(X, defective)
         scores, peaks = np.empty((2, len(rows)))
         cached = open_cache(self.memory) is not None
         with nullcontext(self.memory) if cached else tempfile.TemporaryDirectory() as memory:
@@ -218,6 +225,18 @@ class ThresholdsMixin:
                 fold.fit(_safe_indexing(X, learnt), labels[learnt])
                 scores[held_out], peaks[held_out] = scores_and_peaks(fold, _safe_indexing(X, held_out))
         return scores, peaks
+
+    def _check_fitted_on(self, X: Any, defective: NDArray[np.bool_]) -> None:
+        """Check that the normal images are those that the detector was fitted on."""
+        images = self._check_X(X, reset=False)
+        normal = {images.short_digest(images.load(int(row))) for row in np.flatnonzero(~defective)}
+        known = self._known_images()
+        if normal != known:
+            raise ValueError(
+                "With cv, X must be what the detector was fitted on, or its clones learn from other images than it "
+                f"did: {len(normal - known)} normal images of X were not fitted on, and {len(known - normal)} images "
+                "that were are missing."
+            )
 
 
 def scores_and_peaks(detector: Any, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -242,7 +261,7 @@ def scores_and_peaks(detector: Any, X: Any) -> tuple[NDArray[np.float64], NDArra
     """
     generator = detector._current_runner().map_generator
     scores, peaks = [], []
-    for row, scored in enumerate(detector._score_images(X)):
+    for row, scored in enumerate(detector._score_images(X, are_fresh=True)):
         scores.append(-scored.anomaly_score)
         peaks.append(float(fuse_map(generator, scored.scale_maps, scored.size).max()))
         if not np.isfinite(peaks[-1]):

@@ -1,17 +1,21 @@
 """Any images that a user has -> checked tensors. The one place where image files are read."""
 
 from skcsflow._images._collection import ImageCollection, check_images
+from skcsflow._images._containers import EXTENSIONS, as_sequence, list_images
 from skcsflow._images._masks import read_mask_file
 from skcsflow._images._reader import image_size, load_file, read_image, read_pil
 from skcsflow._images._rows import check_rows, is_row_matrix, resolve_image_shape
 from skcsflow._images._standardize import standardize
 
 __all__ = [
+    "EXTENSIONS",
     "ImageCollection",
+    "as_sequence",
     "check_images",
     "check_rows",
     "image_size",
     "is_row_matrix",
+    "list_images",
     "load_file",
     "read_image",
     "read_mask_file",

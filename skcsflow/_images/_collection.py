@@ -1,8 +1,9 @@
 """Any collection of images that a user has -> decoded images, one by one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from skcsflow._images._containers import as_sequence
+from skcsflow._images._ranges import ValueRanges
 from skcsflow._images._reader import ImageFile, decode_file, load_file, read_pil
 
 __all__ = ["ImageCollection", "check_images"]
@@ -22,13 +25,20 @@ class ImageCollection(Sequence[Tensor]):
     Parameters
     ----------
     items : sequence
-        Arrays, tensors, PIL images or paths, all of one kind.
+        Arrays, tensors, PIL images, paths or files' contents.
     num_channels : int
         Channels that every image must end up with.
-    channels_first : bool, default=False
-        Whether the items are laid out (C, H, W) and not (H, W, C).
     row_shape : tuple of int or None, default=None
         Shape of the image in each row, where X is a 2-D array of flattened images.
+    value_range : tuple of float (low, high) or None, default=None
+        What becomes 0 and 1; None: integers are scaled by the range of their type, see :func:`standardize`.
+
+    Attributes
+    ----------
+    ranges : ValueRanges
+        Values of the images that were decoded.
+    contents : set of bytes or None
+        Short digests of the images that were loaded, where a set is put there.
     """
 
     def __init__(
@@ -36,16 +46,20 @@ class ImageCollection(Sequence[Tensor]):
         items: Any,
         num_channels: int,
         *,
-        channels_first: bool = False,
         row_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         self.items = items
         self.num_channels = num_channels
-        self.channels_first = channels_first
         self.row_shape = row_shape
+        self.value_range = value_range
+        self.ranges = ValueRanges(value_range)
+        self.contents: set[bytes] | None = None
 
     def __len__(self) -> int:
-        return len(self.items)
+        return (
+            int(self.items.shape[0]) if hasattr(self.items, "shape") else len(self.items)
+        )  # zarr has no len
 
     def __getitem__(self, i: Any) -> Any:
         """Image `i`: :meth:`load` and :meth:`decode` in one."""
@@ -53,16 +67,21 @@ class ImageCollection(Sequence[Tensor]):
 
     def load(self, i: int) -> Any:
         """What image `i` is made of: the bytes of a file, the array of a PIL image, anything else as it is."""
-        item = self.items[i]
-        if isinstance(item, (str, os.PathLike)):
-            return load_file(item, self._name(i))
-        if isinstance(item, Image.Image):
-            return read_pil(item, self._name(i), self.num_channels)
-        return item
+        content = self._item(i)
+        if isinstance(content, str | os.PathLike):
+            content = load_file(content, self._name(i, content))
+        elif isinstance(content, Image.Image):
+            content = read_pil(content, self._name(i, content), self.num_channels)
+        elif isinstance(content, bytes | bytearray | memoryview | BytesIO):
+            data = content.getvalue() if isinstance(content, BytesIO) else bytes(content)
+            content = ImageFile(data.startswith(b"\x93NUMPY"), data)
+        if self.contents is not None:
+            self.contents.add(self.short_digest(content))
+        return content
 
     def digest(self, content: Any) -> bytes:
         """Digest of what :meth:`load` gave, and of all else that :meth:`decode` depends on."""
-        parts: list[Any] = [self.num_channels, self.channels_first, self.row_shape]
+        parts: list[Any] = [self.num_channels, self.row_shape, self.value_range]
         if isinstance(content, ImageFile):
             parts.append(content.is_npy)
             data = content.data
@@ -77,6 +96,10 @@ class ImageCollection(Sequence[Tensor]):
         digest.update(data)
         return digest.digest()
 
+    def short_digest(self, content: Any) -> bytes:
+        """The first 8 bytes of :meth:`digest`, enough to recognise an image by."""
+        return self.digest(content)[:8]
+
     def decode(self, i: int, content: Any) -> Tensor:
         """Decode and check image `i`.
 
@@ -90,7 +113,8 @@ class ImageCollection(Sequence[Tensor]):
         Returns
         -------
         Tensor of shape (num_channels, H, W)
-            The image, on the CPU and in its own type; see :func:`standardize`.
+            The image, on the CPU and in its own type; see :func:`standardize`. Floating where there is a
+            `value_range`.
 
         Raises
         ------
@@ -98,42 +122,88 @@ class ImageCollection(Sequence[Tensor]):
             Where it is no image, has other channels, or holds NaN or infinity.
         """
         name = self._name(i)
-        item = decode_file(content, self.num_channels, name) if isinstance(content, ImageFile) else content
+        is_file = isinstance(content, ImageFile)
+        item = decode_file(content, self.num_channels, name) if is_file else content
         if not isinstance(item, Tensor):
             item = np.asarray(item)
             if self.row_shape is not None:
                 item = item.reshape(self.row_shape)
+        channels_first = isinstance(item, Tensor)
         _check_dtype(item.dtype, name)
         if item.ndim not in (2, 3) or 0 in item.shape:
-            layout = "(C, H, W)" if self.channels_first else "(H, W, C)"
+            layout = "(C, H, W)" if channels_first else "(H, W, C)"
             raise ValueError(
                 f"{name} has shape {tuple(item.shape)}; an image must have shape (H, W) or {layout}, none of them 0."
+            )
+        if (
+            item.ndim == 2
+            and self.row_shape is None
+            and not is_file
+            and item.shape[1] in (3, 4)
+            and len(item) > 8
+        ):
+            raise ValueError(
+                f"{name} has shape {tuple(item.shape)}, which is a row of a colour image rather than a grey image "
+                f"{item.shape[1]} pixels wide. Pass a single image as X[None], or [X]."
             )
         image = item.detach().cpu() if isinstance(item, Tensor) else _from_array(item)
         if image.ndim == 2:
             image = image[None]
-        elif not self.channels_first:
-            image = image.movedim(-1, 0)
-        if image.is_floating_point() and not torch.isfinite(image).all():
-            raise ValueError(f"Input X contains NaN or infinity: {name} does.")
-        return _fit_channels(image, self.num_channels, name)
+        else:
+            _check_channels(tuple(image.shape), self.num_channels, channels_first, name)
+            if not channels_first:
+                image = image.movedim(-1, 0)
+        self.ranges.add(image, name)
+        if self.value_range is not None:
+            low, high = self.value_range
+            wide = image.dtype == torch.float64 or (
+                not image.is_floating_point() and image.dtype.itemsize > 2
+            )
+            image = (image.to(torch.float64 if wide else torch.float32) - low) / (high - low)
+        return _fit_channels(image, self.num_channels)
 
-    def _name(self, i: int) -> str:
-        item = self.items[i]
-        return f"X[{i}] ({os.fspath(item)!r})" if isinstance(item, (str, os.PathLike)) else f"X[{i}]"
+    def warn_of_values(self, trained_highest: float | None) -> None:
+        """Warn where values can't be what was meant, see :meth:`ValueRanges.warn`.
+
+        Not of rows: scikit-learn's own checks pass numbers of any size, and expect no warning.
+        """
+        if self.row_shape is None:
+            self.ranges.warn(trained_highest)
+
+    def _item(self, i: int) -> Any:
+        item = self.items[int(i)]
+        if isinstance(item, tuple | list) and item and not isinstance(self.items, list | tuple | np.ndarray):
+            item = item[0]  # data sets of torch and torchvision give an image and its label
+        if isinstance(item, Mapping):
+            keys = list(item)
+            raise TypeError(
+                f"X[{i}] is a dict with the keys {', '.join(map(repr, keys[:5]))}. Pass the images alone, such as "
+                f"X[{keys[0] if keys else 'image'!r}]."
+            )
+        return item
+
+    def _name(self, i: int, item: Any = None) -> str:
+        if item is None and isinstance(self.items, list | tuple | np.ndarray):
+            item = self.items[i]
+        return f"X[{i}] ({os.fspath(item)!r})" if isinstance(item, str | os.PathLike) else f"X[{i}]"
 
 
-def check_images(X: Any, num_channels: int) -> ImageCollection:
+def check_images(
+    X: Any, num_channels: int, value_range: tuple[float, float] | None = None
+) -> ImageCollection:
     """Check images that aren't rows of a 2-D array.
 
     Parameters
     ----------
-    X : array of shape (n, H, W) or (n, H, W, C), tensor of shape (n, C, H, W), or sequence
-        The images; a sequence (list, tuple, 1-D object array, Series, DataFrame of one
-        column) holds paths, PIL images, arrays (H, W[, C]) or tensors (C, H, W), all
-        of one kind, of any sizes.
+    X : array of shape (n, H, W) or (n, H, W, C), tensor of shape (n, C, H, W), sequence, or path
+        The images; a sequence (list, tuple, 1-D object array, Series, DataFrame of one column) holds paths,
+        contents of files, PIL images, arrays (H, W[, C]) or tensors (C, H, W), all of one kind, of any sizes.
+        Anything else with a length and items, such as a data set of torch or h5py, is read item by item. A
+        path names a folder.
     num_channels : int
         Channels that every image must end up with.
+    value_range : tuple of float (low, high) or None, default=None
+        What becomes 0 and 1.
 
     Returns
     -------
@@ -145,40 +215,70 @@ def check_images(X: Any, num_channels: int) -> ImageCollection:
     TypeError
         Where X or a row of it is nothing that can be an image, or rows differ in kind.
     ValueError
-        Where X is empty or has a wrong rank.
+        Where X is empty, or has a wrong rank or layout.
     """
+    X = as_sequence(X)
+    if hasattr(X, "to_pylist"):  # pyarrow
+        kind = X.type
+        while hasattr(kind, "value_type"):
+            kind = kind.value_type
+        is_nested, X = kind is not X.type, X.to_pylist()
+        X = np.array(X, dtype=kind.to_pandas_dtype()) if is_nested else X
+    elif hasattr(X, "to_numpy"):  # pandas and polars
+        X = X.to_numpy()
+    if isinstance(X, np.ma.MaskedArray):
+        if np.ma.is_masked(X):
+            raise ValueError("X is a masked array with masked values. Fill them, such as with X.filled(0).")
+        X = X.data
     if isinstance(X, Tensor):
         if X.ndim != 4:
             raise ValueError(f"A tensor X must have shape (n, C, H, W), got {tuple(X.shape)}.")
         _check_not_empty(len(X))
-        return ImageCollection(X, num_channels, channels_first=True)
-    if hasattr(X, "to_numpy"):  # pandas and polars
-        X = X.to_numpy()
+        _check_channels(tuple(X.shape[1:]), num_channels, True, "X")
+        return ImageCollection(X, num_channels, value_range=value_range)
+    if _is_numeric(X):
+        _check_array(X, num_channels)
+        return ImageCollection(X, num_channels, value_range=value_range)
     if isinstance(X, np.ndarray):
-        if X.dtype.kind not in "OUT":
-            if X.ndim not in (3, 4):
-                raise ValueError(
-                    f"An array X must have shape (n, H, W) or (n, H, W, C), or (n, H * W) for flattened images; "
-                    f"got {X.shape}."
-                )
-            _check_not_empty(len(X))
-            _check_dtype(X.dtype, "X")
-            return ImageCollection(X, num_channels)
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
         if X.ndim != 1:
-            raise ValueError(f"An array X of objects must have shape (n,), got {X.shape}.")
-    if not isinstance(X, (list, tuple, np.ndarray)):
+            hint = " Choose the column of the images, such as X['path']." if X.ndim == 2 else ""
+            raise ValueError(f"An array X of objects must have shape (n,), got {X.shape}.{hint}")
+    if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
         raise TypeError(
-            "X must be an array, a tensor, or a sequence of paths, PIL images or arrays; "
-            f"got {type(X).__name__}."
+            "X must be an array, a tensor, the path of a folder, or a sequence of paths, PIL images or arrays, with "
+            f"a length and items; got {type(X).__name__}."
         )
     _check_not_empty(len(X))
-    kinds = [_kind(item, i) for i, item in enumerate(X)]
-    for i, kind in enumerate(kinds):
-        if kind != kinds[0]:
-            raise TypeError(f"X mixes kinds of images: X[0] is {kinds[0]}, X[{i}] is {kind}.")
-    return ImageCollection(X, num_channels, channels_first=kinds[0] == "a tensor")
+    if isinstance(X, list | tuple | np.ndarray):
+        kinds = [_kind(item, i) for i, item in enumerate(X)]
+        for i, kind in enumerate(kinds):
+            if kind != kinds[0]:
+                raise TypeError(f"X mixes kinds of images: X[0] is {kinds[0]}, X[{i}] is {kind}.")
+    return ImageCollection(X, num_channels, value_range=value_range)
+
+
+def _is_numeric(X: Any) -> bool:
+    """Whether X is an array, or its like in a file (h5py, zarr) or elsewhere (dask), of numbers."""
+    return hasattr(X, "dtype") and hasattr(X, "shape") and np.dtype(X.dtype).kind not in "OUTS"
+
+
+def _check_array(X: Any, num_channels: int) -> None:
+    shape = tuple(X.shape)
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"An array X must have shape (n, H, W) or (n, H, W, C), or (n, H * W) for flattened images; got {shape}."
+        )
+    _check_not_empty(shape[0])
+    _check_dtype(np.dtype(X.dtype), "X")
+    if len(shape) == 3 and 0 not in shape and shape[-1] in {1, 3, 4, num_channels}:
+        raise ValueError(
+            f"X has shape {shape}, which is one image of {shape[-1]} channels rather than {shape[0]} grey images "
+            f"{shape[-1]} pixels wide. Pass a single image as X[None]."
+        )
+    if len(shape) == 4:
+        _check_channels(shape[1:], num_channels, False, "X")
 
 
 def _check_not_empty(n: int) -> None:
@@ -199,12 +299,15 @@ def _kind(item: Any, i: int) -> str:
         return "a PIL image"
     if isinstance(item, Tensor):
         return "a tensor"
+    if isinstance(item, bytes | bytearray | memoryview | BytesIO):
+        return "the content of a file"
     if isinstance(item, np.ndarray):
         if item.ndim not in (2, 3):
             raise ValueError(f"X[{i}] has shape {item.shape}; an image must have shape (H, W) or (H, W, C).")
         return "an array"
     raise TypeError(
-        f"X[{i}] is of type {type(item).__name__}; an image must be a path, a PIL image, an array or a tensor."
+        f"X[{i}] is of type {type(item).__name__}; an image must be a path, a file's content, a PIL image, an array or "
+        "a tensor."
     )
 
 
@@ -218,14 +321,33 @@ def _from_array(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array if usable else array.copy())
 
 
-def _fit_channels(image: Tensor, num_channels: int, name: str) -> Tensor:
+def _check_channels(shape: tuple[int, ...], num_channels: int, channels_first: bool, name: str) -> None:
+    """Check the channels of a shape (C, H, W) or (H, W, C), and whether it looks like the other."""
+    accepted = {1, 3, 4} if num_channels == 3 else {num_channels}
+    here, there = (shape[0], shape[-1]) if channels_first else (shape[-1], shape[0])
+    if here in accepted or 0 in shape:
+        return
+    if there in accepted and here > 4:
+        batch = "n, " if name == "X" else ""
+        layout, other = f"({batch}C, H, W)", f"({batch}H, W, C)"
+        if channels_first:
+            raise ValueError(
+                f"Tensors must have shape {layout}, but {name} looks like {other}: {shape[0]} channels don't fit "
+                f"num_channels={num_channels}. Use movedim(-1, -3)."
+            )
+        raise ValueError(
+            f"Arrays must have shape {other}, but {name} looks like {layout}: {shape[-1]} channels don't fit "
+            f"num_channels={num_channels}. Use np.moveaxis(X, -3, -1), or torch.from_numpy(X)."
+        )
+    raise ValueError(
+        f"{name} has {here} channels, but num_channels={num_channels}. Set num_channels to what the images have."
+    )
+
+
+def _fit_channels(image: Tensor, num_channels: int) -> Tensor:
     n = image.shape[0]
     if n == num_channels:
         return image.contiguous()
-    if num_channels == 3 and n == 1:
-        return image.contiguous().expand(3, -1, -1)
-    if num_channels == 3 and n == 4:
-        return image[:3].contiguous()
-    raise ValueError(
-        f"{name} has {n} channels, but num_channels={num_channels}. Set num_channels to what the images have."
-    )
+    if n == 1:
+        return image.contiguous().expand(num_channels, -1, -1)
+    return image[:num_channels].contiguous()

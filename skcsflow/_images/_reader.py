@@ -57,8 +57,9 @@ def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
     ValueError
         Where there is no such file, or it can't be read.
     """
+    path = Path(path).expanduser()
     try:
-        return ImageFile(Path(path).suffix.lower() == ".npy", Path(path).read_bytes())
+        return ImageFile(path.suffix.lower() == ".npy", path.read_bytes())
     except FileNotFoundError as error:
         raise ValueError(f"{name}: there is no such file.") from error
     except OSError as error:
@@ -87,6 +88,8 @@ def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
     ValueError
         Where no format fits, or the file is damaged.
     """
+    if not file.data:
+        raise ValueError(f"{name} could not be read as an image: the file has 0 bytes")
     try:
         if file.is_npy:
             array: NDArray[Any] = np.load(BytesIO(file.data), allow_pickle=False)

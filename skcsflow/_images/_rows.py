@@ -13,11 +13,15 @@ __all__ = ["check_rows", "is_row_matrix", "resolve_image_shape"]
 
 def is_row_matrix(X: Any) -> bool:
     """Whether X is to be read as a 2-D matrix of flattened images, as scikit-learn checks it."""
-    if isinstance(X, (Tensor, Image.Image)):
+    if isinstance(X, (Tensor, Image.Image, str, os.PathLike)):
         return False
+    if hasattr(X, "to_numpy") and not hasattr(X, "columns") and len(getattr(X, "shape", ())) < 2:
+        if hasattr(X, "to_pylist"):  # pyarrow's, which has no shape
+            return False
+        X = X.to_numpy()  # a series of polars may hold arrays
     if hasattr(X, "dtype") or hasattr(X, "to_numpy"):
         if len(X.shape) == 2:
-            return not (X.shape[1] == 1 and _holds_images(X))
+            return not _holds_images(X)
         return len(X.shape) < 2 and not _is_object(X)
     if isinstance(X, (list, tuple)):
         # A list of numbers or of lists: let scikit-learn's check_array say what is wrong with it.
@@ -46,7 +50,7 @@ def _holds_images(X: Any) -> bool:
     if values.dtype.kind in "UT":
         return True
     kinds = (str, os.PathLike, Image.Image, np.ndarray, Tensor)
-    return values.dtype.kind == "O" and all(isinstance(v, kinds) for v in values.flat)
+    return values.dtype.kind == "O" and any(isinstance(v, kinds) for v in values.flat)
 
 
 def _is_object(X: Any) -> bool:

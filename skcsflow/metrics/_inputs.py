@@ -1,13 +1,16 @@
 """Masks, maps and weights as users pass them -> checked arrays, one image at a time."""
 
 import mmap
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
+
+from skcsflow.datasets import read_mask
 
 __all__ = ["Image", "Pixels", "check_weights", "warn_undefined"]
 
@@ -44,7 +47,8 @@ class Pixels:
     Parameters
     ----------
     masks, maps : array-like of shape (n, H, W), or sequence of array-like of shape (H_i, W_i)
-        Masks, non-zero where defective, and anomaly maps.
+        Masks, non-zero where defective, and anomaly maps. A sequence of masks may hold paths of files, which
+        are read, and None for masks that are empty, as `load_image_folder` gives them.
     sample_weight : array-like of shape (n,), default=None
         Weights of the images.
     name : str, default="maps"
@@ -70,8 +74,8 @@ class Pixels:
     Raises
     ------
     ValueError
-        If shapes or lengths don't agree, there is no image, an image has no pixels, or a mask holds NaN. Maps
-        that hold NaN or infinity raise it during the iteration.
+        If shapes or lengths don't agree, there is no image, an image has no pixels, or a mask holds NaN or can't
+        be read. Maps that hold NaN or infinity raise it during the iteration.
     TypeError
         If masks or maps aren't a sequence, or don't hold numbers.
     """
@@ -80,17 +84,22 @@ class Pixels:
         self, masks: Any, maps: Any, sample_weight: ArrayLike | None = None, name: str = "maps"
     ) -> None:
         self._name = name
-        self._masks, self._maps = _as_images(masks, "masks"), _as_images(maps, name)
+        self._masks, self._maps = _as_images(masks, "masks", may_be_files=True), _as_images(maps, name)
         self.n_images = n = len(self._maps)
         if len(self._masks) != n:
             raise ValueError(
                 f"masks and {name} must be of the same length, got {len(self._masks)} masks and {n} {name}."
             )
         for i, (mask, amap) in enumerate(zip(self._masks, self._maps, strict=True)):
-            if mask.shape != amap.shape:
+            if mask is None:
+                self._masks[i] = np.broadcast_to(False, amap.shape)
+            elif mask.shape != amap.shape:
+                is_file = isinstance(mask, _MaskFile)
+                mask_name = mask.name if is_file else f"masks[{i}]"
+                hint = " A detector's iter_maps gives maps at the images' own sizes." if is_file else ""
                 raise ValueError(
-                    f"masks and {name} must have the same shapes, but masks[{i}] has shape {mask.shape} and "
-                    f"{name}[{i}] has shape {amap.shape}."
+                    f"masks and {name} must have the same shapes, but {mask_name} has shape {mask.shape} and "
+                    f"{name}[{i}] has shape {amap.shape}.{hint}"
                 )
         dtypes = {amap.dtype for amap in self._maps}
         self.dtype = np.result_type(*dtypes)
@@ -187,8 +196,25 @@ def warn_undefined(metric: str, missing: str, sample_weight: ArrayLike | None, *
     )
 
 
-def _as_images(images: Any, name: str) -> Sequence[NDArray[Any]]:
-    """Check dimensions and types, without reading the pixels of memory-mapped files."""
+class _MaskFile:
+    """A mask that was read from files. It is held in one bit per pixel, so that many fit into memory."""
+
+    def __init__(self, paths: tuple[str | os.PathLike[str], ...], name: str) -> None:
+        mask = read_mask(paths)
+        self.name = name
+        self.shape = mask.shape
+        self._bits = np.packbits(mask)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        bits = np.unpackbits(self._bits, count=int(np.prod(self.shape)))
+        return bits.reshape(self.shape).astype(bool if dtype is None else dtype)
+
+
+def _as_images(images: Any, name: str, *, may_be_files: bool = False) -> list[Any]:
+    """Check dimensions and types, without reading the pixels of memory-mapped files.
+
+    With `may_be_files`, paths become `_MaskFile`, and None stays.
+    """
     if not isinstance(images, list | tuple | np.ndarray):
         if not hasattr(images, "__array__"):
             raise TypeError(
@@ -196,18 +222,22 @@ def _as_images(images: Any, name: str) -> Sequence[NDArray[Any]]:
                 f"{type(images).__name__}."
             )
         images = np.asarray(images)
-    if isinstance(images, np.ndarray) and images.dtype != object:
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "OUT":
         if images.ndim != 3:
             raise ValueError(
                 f"{name} must have shape (n, H, W), or be a sequence of arrays of shape (H, W), got shape "
                 f"{images.shape}."
             )
-        arrays: Sequence[NDArray[Any]] = list(images)
+        arrays: list[Any] = list(images)
+    elif may_be_files:
+        arrays = [_as_mask(image, f"{name}[{i}]") for i, image in enumerate(images)]
     else:
         arrays = [np.asanyarray(image) for image in images]
     if not arrays:
         raise ValueError(f"{name} is empty.")
     for i, image in enumerate(arrays):
+        if image is None or isinstance(image, _MaskFile):
+            continue
         if image.ndim != 2:
             raise ValueError(f"{name}[{i}] must have shape (H, W), got shape {image.shape}.")
         if image.size == 0:
@@ -217,7 +247,16 @@ def _as_images(images: Any, name: str) -> Sequence[NDArray[Any]]:
     return arrays
 
 
-def _release(image: NDArray[Any]) -> None:
+def _as_mask(mask: Any, name: str) -> Any:
+    paths = mask if isinstance(mask, tuple) and mask else (mask,)  # of one image
+    if all(isinstance(path, str | os.PathLike) for path in paths):
+        return _MaskFile(paths, f"{name} ({os.fspath(paths[0])!r})")
+    if mask is None or (isinstance(mask, float) and np.isnan(mask)):  # pandas makes NaN of None
+        return None
+    return np.asanyarray(mask)
+
+
+def _release(image: Any) -> None:
     """Release the memory of a file that is mapped for reading.
 
     Its pages would otherwise stay in memory and count as this process's until memory runs out. The system's cache

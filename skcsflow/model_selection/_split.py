@@ -11,6 +11,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
+from skcsflow._checks import user_stack_level
 from skcsflow._labels import check_labels, is_defect
 
 __all__ = ["OneClassKFold"]
@@ -223,7 +224,7 @@ class OneClassKFold(BaseCrossValidator):
                 f"{n_without} of the n_splits={self.n_splits} test folds hold no defect, because y has {n_defects}"
                 f"{in_groups}. Scores such as the ROC AUC are undefined there.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=user_stack_level(),
             )
 
 

@@ -5,16 +5,18 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 
-from skcsflow._checks import check_finite_scores
-from skcsflow._labels import is_defect
+from skcsflow._images import as_sequence
+from skcsflow.plotting._arguments import check_drawing, check_given, number_shown
 from skcsflow.plotting._common import (
-    check_kinds,
-    check_length,
+    check_keywords,
+    first,
     fitted_attribute,
+    n_samples,
     require_matplotlib,
 )
-from skcsflow.plotting._images import read_images, read_maps, read_masks, resize_map
+from skcsflow.plotting._images import file_names, read_images, read_maps, read_masks, resize_map
 from skcsflow.plotting._layout import fit_text, plan_layout
 from skcsflow.plotting._overlay import colorbar_extend, line_style, outline, shared_norm, title_lines
 
@@ -23,7 +25,7 @@ __all__ = ["AnomalyMapDisplay"]
 # The colour map "inferno" has neither of these two colours, and a grey image has at most the second.
 _MASK_COLOUR, _MAP_COLOUR = "#00E5FF", "#FFFFFF"
 _ERROR_COLOUR = "#B34700"
-_MAX_PAIRS = 6  # up to this number, images are also shown without their maps
+_MAX_PAIRS = 6  # up to this number, images are also shown without their maps by default
 
 
 class AnomalyMapDisplay:
@@ -47,6 +49,8 @@ class AnomalyMapDisplay:
         True where an image is defective.
     kinds : sequence of str, default=None
         Kind of each image.
+    titles : sequence of str, default=None
+        The first line of each title.
     scores : ndarray of shape (n,), default=None
         `score_samples` of each image; higher is more normal.
     y_pred : ndarray of shape (n,), default=None
@@ -93,6 +97,14 @@ class AnomalyMapDisplay:
     >>> display.axes_.shape  # overlays only
     (9, 1)
     >>> plt.close(display.figure_)
+
+    The first of them, with titles:
+
+    >>> names = [f"part {i}" for i in range(9)]
+    >>> display = AnomalyMapDisplay.from_maps(images, maps, titles=names, max_images=2)
+    >>> [panels[0].get_title() for panels in display.axes_]
+    ['part 0', 'part 1']
+    >>> plt.close(display.figure_)
     """
 
     def __init__(
@@ -103,6 +115,7 @@ class AnomalyMapDisplay:
         masks: Sequence[NDArray[np.bool_] | None] | None = None,
         y: NDArray[np.bool_] | None = None,
         kinds: Sequence[str] | None = None,
+        titles: Sequence[str] | None = None,
         scores: NDArray[np.float64] | None = None,
         y_pred: NDArray[Any] | None = None,
         map_threshold: float | None = None,
@@ -112,6 +125,7 @@ class AnomalyMapDisplay:
         self.masks = masks
         self.y = y
         self.kinds = kinds
+        self.titles = titles
         self.scores = scores
         self.y_pred = y_pred
         self.map_threshold = map_threshold
@@ -125,12 +139,15 @@ class AnomalyMapDisplay:
         *,
         masks: Any = None,
         kinds: ArrayLike | None = None,
+        titles: ArrayLike | None = None,
+        max_images: int | None = None,
         **plot_params: Any,
     ) -> Self:
         """Compute the maps and scores of images, and draw them.
 
         Calls `transform` and `score_samples`, each of which runs the network once, and `predict` only if
         the detector has no `offset_`. With the detector's parameter `memory`, its backbone runs only once.
+        All other arguments are checked before.
 
         Parameters
         ----------
@@ -146,6 +163,11 @@ class AnomalyMapDisplay:
             Non-zero where an image is defective. A sequence holds arrays, PIL images, paths or None.
         kinds : array-like of shape (n,), default=None
             Kind of each image, for its title.
+        titles : array-like of shape (n,), default=None
+            The first line of each image's title. None: names of the files if `X` holds paths, with their
+            folders if two are the same. Empty strings leave the line out.
+        max_images : int, default=None
+            Only the first images are shown, up to this number; others aren't scored. None: all of them.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -160,25 +182,36 @@ class AnomalyMapDisplay:
             If matplotlib is missing.
         NotFittedError
             If the detector isn't fitted.
+        TypeError
+            If a keyword is unknown.
         ValueError
-            If an argument doesn't fit the images.
+            If an argument doesn't fit the images, or is none that :meth:`plot` takes.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
-        maps = estimator.transform(X)
-        scores = np.asarray(estimator.score_samples(X))
-        offset = fitted_attribute(estimator, "offset_")
+        check_keywords(cls, "from_estimator", plot_params)
+        check_is_fitted(estimator)
+        X = as_sequence(X)
+        n = n_samples(X)
+        n_shown = number_shown(n, max_images)
+        check_drawing(n_shown, **plot_params)
+        given = check_given(n, "X", y=y, kinds=kinds, titles=titles, masks=masks)
+        given = {name: first(values, n_shown) for name, values in given.items()}
+        X = first(X, n_shown)
         image_shape = fitted_attribute(estimator, "image_shape_")
+        if masks is not None:
+            given["masks"] = read_masks(given["masks"], image_shape)
+        if titles is None:
+            given["titles"] = file_names(X, image_shape)
         images = read_images(X, image_shape)
+        offset = fitted_attribute(estimator, "offset_")
         return cls.from_maps(
             images,
-            read_maps(maps, len(images), image_shape),
-            masks=None if masks is None else read_masks(masks, len(images), image_shape),
-            y=y,
-            kinds=kinds,
-            scores=scores,
+            read_maps(estimator.transform(X), image_shape),
+            scores=np.asarray(estimator.score_samples(X)),
             y_pred=estimator.predict(X) if offset is None else None,
             threshold=offset,
             map_threshold=fitted_attribute(estimator, "map_threshold_"),
+            **given,
             **plot_params,
         )
 
@@ -191,6 +224,8 @@ class AnomalyMapDisplay:
         masks: Any = None,
         y: ArrayLike | None = None,
         kinds: ArrayLike | None = None,
+        titles: ArrayLike | None = None,
+        max_images: int | None = None,
         scores: ArrayLike | None = None,
         y_pred: ArrayLike | None = None,
         threshold: float | None = None,
@@ -202,8 +237,8 @@ class AnomalyMapDisplay:
         Parameters
         ----------
         images : array-like of images
-            An array of shape (n, H, W) or (n, H, W, C), a tensor of shape (n, C, H, W), or a sequence
-            of arrays, tensors, PIL images or paths, of any sizes. Integers are scaled by the range of
+            An array of shape (n, H, W) or (n, H, W, C), a tensor of shape (n, C, H, W), a sequence of arrays,
+            tensors, PIL images or paths, of any sizes, or the path of a folder. Integers are scaled by the range of
             their type, floats should lie from 0 to 1. Large images are shrunk to 768 pixels on the longer side.
         maps : array-like of shape (n, H, W), or sequence of arrays of shape (H, W)
             Anomaly maps of any size; higher is more anomalous.
@@ -214,6 +249,11 @@ class AnomalyMapDisplay:
             "good" or "normal" for the normal images.
         kinds : array-like of shape (n,), default=None
             Kind of each image, for its title.
+        titles : array-like of shape (n,), default=None
+            The first line of each image's title. None: names of the files if `images` holds paths, with their
+            folders if two are the same. Empty strings leave the line out.
+        max_images : int, default=None
+            Only the first images are shown, up to this number. None: all of them.
         scores : array-like of shape (n,), default=None
             The result of `score_samples`; higher is more normal.
         y_pred : array-like of shape (n,), default=None
@@ -235,33 +275,30 @@ class AnomalyMapDisplay:
         ------
         ImportError
             If matplotlib is missing.
+        TypeError
+            If a keyword is unknown.
         ValueError
-            If an argument doesn't fit the images.
+            If an argument doesn't fit the images, or is none that :meth:`plot` takes.
         """
         require_matplotlib(f"{cls.__name__}.from_maps")
-        images = read_images(images)
-        n = len(images)
-        if n == 0:
-            raise ValueError("There are no images to show.")
-        given: dict[str, Any] = {
-            "y": None if y is None else is_defect(y),
-            "scores": None if scores is None else check_finite_scores(scores, "scores"),
-            "y_pred": None if y_pred is None else _check_predictions(y_pred),
-        }
-        for name, values in given.items():
-            if values is not None:
-                check_length(values, n, name, "images")
-        if y_pred is None and threshold is not None and given["scores"] is not None:
-            given["y_pred"] = np.where(given["scores"] < threshold, -1, 1)
-        display = cls(
-            images,
-            read_maps(maps, n),
-            masks=None if masks is None else read_masks(masks, n),
-            kinds=check_kinds(kinds, n, "images"),
-            map_threshold=map_threshold,
-            **given,
+        check_keywords(cls, "from_maps", plot_params)
+        images = as_sequence(images)
+        n = n_samples(images)
+        n_shown = number_shown(n, max_images)
+        check_drawing(n_shown, **plot_params)
+        given = check_given(
+            n, "images", maps=maps, y=y, kinds=kinds, titles=titles, masks=masks, scores=scores, y_pred=y_pred
         )
-        return display.plot(**plot_params)
+        given = {name: first(values, n_shown) for name, values in given.items()}
+        if y_pred is None and threshold is not None and scores is not None:
+            given["y_pred"] = np.where(given["scores"] < threshold, -1, 1)
+        images = first(images, n_shown)
+        if titles is None:
+            given["titles"] = file_names(images)
+        given["maps"] = read_maps(given["maps"])
+        if masks is not None:
+            given["masks"] = read_masks(given["masks"])
+        return cls(read_images(images), map_threshold=map_threshold, **given).plot(**plot_params)
 
     def plot(
         self,
@@ -280,11 +317,12 @@ class AnomalyMapDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array of n of them, default=None
-            Axes for the overlays, one for each image. None: those of a new figure.
+            Axes for the overlays, one for each image. None: those of a new figure, which grows with the
+            number of images.
         show_images : bool, default=None
             Whether each image is shown without its map too. None: if there are six images or fewer.
         n_columns : int, default=8
-            The largest number of columns in a grid of overlays.
+            The largest number of images in a row. There are fewer where they would be too small.
         cmap : str or matplotlib Colormap, default="inferno"
             The colours. The default is perceptually uniform, and readable in grey and for colour-blind people.
         alpha : float, default=0.85
@@ -309,20 +347,18 @@ class AnomalyMapDisplay:
         ImportError
             If matplotlib is missing.
         ValueError
-            If there isn't one axes for each image, `n_columns` is below 1, or `vmin` isn't below `vmax`.
+            If there isn't one axes for each image, `n_columns` isn't an int of at least 1, `cmap` is no colour
+            map, `alpha` doesn't lie from 0 to 1, or `vmin` isn't below `vmax`.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
-        if n_columns < 1:
-            raise ValueError(f"n_columns must be 1 or more, got {n_columns!r}.")
-        if norm is None and vmin is not None and vmax is not None and not vmin < vmax:
-            raise ValueError(f"vmin must be below vmax, got vmin={vmin!r} and vmax={vmax!r}.")
+        n = len(self.images)
+        check_drawing(n, ax=ax, n_columns=n_columns, cmap=cmap, alpha=alpha, norm=norm, vmin=vmin, vmax=vmax)
         import matplotlib as mpl
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import LogNorm
 
         from skcsflow.plotting._ticks import PlainLogFormatter
 
-        n = len(self.images)
         self.norm_ = shared_norm(self.maps, self.map_threshold, vmin, vmax) if norm is None else norm
         marked = [
             None if self.map_threshold is None else np.asarray(m) > self.map_threshold for m in self.maps
@@ -337,7 +373,6 @@ class AnomalyMapDisplay:
             bar_axes, texts, size = self._new_figure(titles, show_images, n_columns, has_legend)
         else:
             overlays = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-            check_length(overlays, n, "ax", "images")
             self.axes_ = overlays[:, None]
             self.figure_ = overlays[0].figure
             inches = [a.get_window_extent().width / self.figure_.dpi for a in overlays]
@@ -410,18 +445,19 @@ class AnomalyMapDisplay:
             has_legend=has_legend,
         )
         self.figure_ = plt.figure(figsize=layout.size)
-        self.axes_ = np.array(
-            [[self.figure_.add_axes(panel) for panel in panels] for panels in layout.panels()], dtype=object
-        )
+        # An image of another shape than the others hangs below its title, and titles stand in a row.
+        axes = [[self.figure_.add_axes(panel, anchor="N") for panel in panels] for panels in layout.panels()]
+        self.axes_ = np.array(axes, dtype=object)
         return self.figure_.add_axes(layout.bar()), *fit_text(titles, layout.width, text_size)
 
     def _title(self, i: int) -> list[str]:
-        return title_lines(
+        outcome = title_lines(
             None if self.kinds is None else self.kinds[i],
             None if self.y is None else bool(self.y[i]),
             None if self.y_pred is None else bool(self.y_pred[i] == -1),
             None if self.scores is None else float(self.scores[i]),
         )
+        return outcome if self.titles is None else [*self.titles[i].splitlines(), *outcome]
 
     def _is_wrong(self, i: int) -> bool:
         return self.y is not None and self.y_pred is not None and bool(self.y[i]) != (self.y_pred[i] == -1)
@@ -448,13 +484,3 @@ class AnomalyMapDisplay:
             self.figure_.legend(loc="lower center", ncols=2, **params)
         else:
             self.axes_[0, -1].legend(loc="lower left", **params)
-
-
-def _check_predictions(y_pred: ArrayLike) -> NDArray[Any]:
-    predictions = np.asarray(y_pred)
-    for row, prediction in enumerate(predictions.tolist()):
-        if prediction not in (-1, 1):
-            raise ValueError(
-                f"y_pred must hold +1 and -1, as predict returns them, got {prediction!r} at row {row}."
-            )
-    return predictions

@@ -1,18 +1,26 @@
 """What all displays share: matplotlib, colours, checks of labels, and attributes of estimators."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import _num_samples
+
+from skcsflow._images import as_sequence
 
 __all__ = [
     "NORMAL_COLOUR",
-    "check_kinds",
+    "UNKNOWN_COLOUR",
+    "check_keywords",
     "check_length",
+    "check_names",
     "defect_style",
+    "first",
     "fitted_attribute",
+    "n_samples",
     "require_matplotlib",
     "rows_by_kind",
     "single_axes",
@@ -21,6 +29,7 @@ __all__ = [
 # The colours of Okabe and Ito, which people with any common colour blindness can tell apart. Yellow is left out
 # because it is faint on white. Grey takes the place of black, the colour of thresholds and totals.
 NORMAL_COLOUR = "#0072B2"
+UNKNOWN_COLOUR = "#999999"  # of images without a label
 _COLOURS = ("#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#666666")
 # Five hatches and line styles for six colours: 30 kinds of defect have 30 different pairs.
 _HATCHES = ("////", "..", "xxxx", "\\\\\\\\", "++++")
@@ -68,15 +77,56 @@ def check_length(values: Any, n: int, name: str, other_name: str) -> None:
         raise ValueError(f"{name} has length {len(values)}, but {other_name} has length {n}.")
 
 
-def check_kinds(kinds: ArrayLike | None, n: int, other_name: str = "y") -> list[str] | None:
-    """Read the kinds of n images as strings."""
-    if kinds is None:
+def check_names(names: ArrayLike | None, parameter: str) -> list[str] | None:
+    """Read a parameter with a name for each of n images as strings; None stays."""
+    if names is None:
         return None
-    values = np.asarray(kinds)
+    values = np.asarray(names)
     if values.ndim != 1:
-        raise ValueError(f"kinds must have shape (n,), got shape {values.shape}.")
-    check_length(values, n, "kinds", other_name)
-    return [str(kind) for kind in values.tolist()]
+        raise ValueError(f"{parameter} must have shape (n,), got shape {values.shape}.")
+    return [str(name) for name in values.tolist()]
+
+
+def check_keywords(display: type, caller: str, given: Mapping[str, Any]) -> None:
+    """Check the keywords that a class method passes on to `plot`, before it does any work.
+
+    Parameters
+    ----------
+    display : type
+        The display.
+    caller : str
+        The class method.
+    given : mapping of str
+        The keywords.
+
+    Raises
+    ------
+    TypeError
+        If `plot` has no such parameter. The message lists those of both methods.
+    """
+    plot = signature(display.plot)  # type: ignore[attr-defined]
+    try:
+        plot.bind(None, **given)
+    except TypeError as error:
+        own = [
+            name
+            for name, p in signature(getattr(display, caller)).parameters.items()
+            if p.kind != p.VAR_KEYWORD
+        ]
+        names = ", ".join(dict.fromkeys([*own, *list(plot.parameters)[1:]]))
+        raise TypeError(f"{display.__name__}.{caller} {error}. Its parameters are {names}.") from None
+
+
+def n_samples(X: Any) -> int:
+    """Number of images or rows in anything that an estimator takes."""
+    return int(_num_samples(as_sequence(X)))
+
+
+def first(values: Any, n: int) -> Any:
+    """The first n items of a sequence, array, tensor, series or data frame; None stays."""
+    if values is None or len(values) <= n:
+        return values
+    return values.iloc[:n] if hasattr(values, "iloc") else values[:n]
 
 
 def rows_by_kind(

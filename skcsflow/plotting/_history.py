@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skcsflow._checks import check_finite_scores
 from skcsflow.plotting._common import (
     NORMAL_COLOUR,
+    check_keywords,
     check_length,
     fitted_attribute,
     require_matplotlib,
@@ -75,9 +76,10 @@ class HistoryDisplay:
         NotFittedError
             If the detector isn't fitted.
         TypeError
-            If it has no `history_`.
+            If it has no `history_`, or a keyword is unknown.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
+        check_keywords(cls, "from_estimator", plot_params)
         check_is_fitted(estimator)
         history = fitted_attribute(estimator, "history_")
         if history is None:

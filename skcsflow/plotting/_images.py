@@ -1,17 +1,18 @@
 """Images, maps and masks as a detector takes and gives them -> arrays to draw."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skcsflow._images import read_image, read_pil
+from skcsflow._images import as_sequence, read_image, read_pil
 from skcsflow.datasets import read_mask
 
-__all__ = ["read_images", "read_maps", "read_masks", "resize_map", "resize_mask"]
+__all__ = ["file_names", "read_images", "read_maps", "read_masks", "resize_map", "resize_mask"]
 
 _LONGEST_SIDE = 768
 """Images are shrunk to this many pixels: a panel of a figure shows fewer, and large photographs fill the memory."""
@@ -23,8 +24,8 @@ def read_images(X: Any, image_shape: tuple[int, ...] | None = None) -> list[NDAr
     Parameters
     ----------
     X : array-like of images
-        An array of shape (n, H, W) or (n, H, W, C), a tensor of shape (n, C, H, W), or a sequence of
-        arrays, tensors, PIL images or paths, of any sizes. Integers are scaled by the range of
+        An array of shape (n, H, W) or (n, H, W, C), a tensor of shape (n, C, H, W), a sequence of
+        arrays, tensors, PIL images or paths, of any sizes, or the path of a folder. Integers are scaled by the range of
         their type. Floats should lie from 0 to 1; the values of an image that goes beyond are scaled so that
         its minimum becomes 0 and its maximum 1.
     image_shape : tuple of int or None, default=None
@@ -41,15 +42,42 @@ def read_images(X: Any, image_shape: tuple[int, ...] | None = None) -> list[NDAr
     ValueError
         If an image can't be read. The message names its row.
     """
-    return [_shrink(_to_bytes(image, f"X[{i}]")) for i, image in enumerate(_arrays(X, image_shape))]
+    items = enumerate(_items(X, image_shape))
+    return [_shrink(_to_bytes(_to_array(item, f"X[{i}]"), f"X[{i}]")) for i, item in items]
 
 
-def read_maps(maps: Any, n: int, image_shape: tuple[int, ...] | None = None) -> list[NDArray[np.float32]]:
+def file_names(X: Any, image_shape: tuple[int, ...] | None = None) -> list[str] | None:
+    """Names of the files that hold images.
+
+    Parameters
+    ----------
+    X : array-like of images
+        Images, as :func:`read_images` takes them.
+    image_shape : tuple of int or None, default=None
+        Shape of the images in the rows of a 2-D X.
+
+    Returns
+    -------
+    list of str or None
+        The names, with their folders if two are the same; None if not all images are paths.
+    """
+    paths = []
+    for item in _items(X, image_shape):
+        if not isinstance(item, (str, os.PathLike)):
+            return None
+        paths.append(Path(item))
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = ["/".join(path.parts[-2:]) for path in paths]
+    return [name.encode("utf-8", "replace").decode() for name in names]  # names need not be text
+
+
+def read_maps(maps: Any, image_shape: tuple[int, ...] | None = None) -> list[NDArray[np.float32]]:
     """Read anomaly maps: an array of shape (n, H, W), rows of shape (n, H * W), or a sequence of (H, W)."""
-    if len(maps) != n:
-        raise ValueError(f"maps has length {len(maps)}, but there are {n} images.")
+    if hasattr(maps, "to_numpy"):  # pandas and polars
+        maps = maps.to_numpy()
     if image_shape is not None and getattr(maps, "ndim", 1) == 2:
-        maps = np.asarray(maps).reshape(n, *image_shape[:2])
+        maps = np.asarray(maps).reshape(len(maps), *image_shape[:2])
     arrays = []
     for i, item in enumerate(maps):
         array = np.asarray(_to_numpy(item), dtype=np.float32)
@@ -63,14 +91,12 @@ def read_maps(maps: Any, n: int, image_shape: tuple[int, ...] | None = None) -> 
     return arrays
 
 
-def read_masks(
-    masks: Any, n: int, image_shape: tuple[int, ...] | None = None
-) -> list[NDArray[np.bool_] | None]:
+def read_masks(masks: Any, image_shape: tuple[int, ...] | None = None) -> list[NDArray[np.bool_] | None]:
     """Read masks: an array of shape (n, H, W), or a sequence of arrays, PIL images, paths or None."""
-    if len(masks) != n:
-        raise ValueError(f"masks has length {len(masks)}, but there are {n} images.")
+    if hasattr(masks, "to_numpy"):  # pandas and polars
+        masks = masks.to_numpy()
     if image_shape is not None and getattr(masks, "ndim", 1) == 2 and masks.dtype != object:
-        masks = masks.reshape(n, *image_shape[:2])
+        masks = masks.reshape(len(masks), *image_shape[:2])
     return [_to_mask(item, f"masks[{i}]") for i, item in enumerate(masks)]
 
 
@@ -89,7 +115,9 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
     return np.asarray(grey.resize(size[::-1], Image.Resampling.BOX)) > 0
 
 
-def _arrays(X: Any, image_shape: tuple[int, ...] | None) -> Iterator[NDArray[Any]]:
+def _items(X: Any, image_shape: tuple[int, ...] | None) -> Iterable[Any]:
+    """One image after the other, in whatever form X holds them."""
+    X = as_sequence(X)
     if hasattr(X, "to_numpy"):  # pandas and polars
         X = X.to_numpy()
     if isinstance(X, (list, tuple)) and len(X) > 0 and isinstance(X[0], (list, tuple)):
@@ -107,8 +135,8 @@ def _arrays(X: Any, image_shape: tuple[int, ...] | None) -> Iterator[NDArray[Any
     is_tensor = hasattr(X, "detach")
     if is_tensor and X.ndim != 4:
         raise ValueError(f"A tensor of images must have shape (n, C, H, W), got {tuple(X.shape)}.")
-    for i, item in enumerate(X):
-        yield _to_array(item, f"X[{i}]")
+    images: Iterable[Any] = X
+    return images
 
 
 def _to_array(item: Any, name: str) -> NDArray[Any]:
@@ -123,9 +151,10 @@ def _to_array(item: Any, name: str) -> NDArray[Any]:
 
 
 def _to_mask(item: Any, name: str) -> NDArray[np.bool_] | None:
-    if item is None:
+    if item is None or (isinstance(item, float) and np.isnan(item)):  # pandas makes NaN of None
         return None
-    if isinstance(item, (str, os.PathLike)):
+    is_files = isinstance(item, tuple) and item and all(isinstance(path, str | os.PathLike) for path in item)
+    if is_files or isinstance(item, str | os.PathLike):
         return read_mask(item)
     array = _to_array(item, name)
     if array.ndim == 3:

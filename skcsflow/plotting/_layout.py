@@ -14,6 +14,7 @@ _MARGIN = 0.15
 _GAP = 0.1  # between panels
 _TARGET_WIDTH = 9.0  # of a figure
 _MIN_WIDTH, _MAX_WIDTH, _MAX_HEIGHT = 1.15, 3.2, 3.2  # of a panel
+_MAX_STACKED = 6  # images in a row, if each is above its overlay
 _BAR = (0.2, 0.16, 0.8)  # distance and width of the colour bar, and width of its labels
 _BAR_HEIGHT = 4.0
 _LEGEND_HEIGHT = 0.35
@@ -22,12 +23,12 @@ _MIN_TEXT_SIZE = 6.0  # in points
 
 @dataclass(frozen=True)
 class Layout:
-    """A grid of panels, each with a title above, a colour bar to the right and a legend below."""
+    """A grid of images, each with a title above its panels, a colour bar to the right and a legend below."""
 
     n: int
     panels_per_image: int  # 1, or 2 if each image is shown without its map too
-    n_columns: int
-    n_rows: int
+    n_columns: int  # of images
+    n_rows: int  # of images
     is_stacked: bool  # whether the two panels of an image are one above the other
     width: float  # of a panel
     height: float  # of a panel
@@ -37,39 +38,46 @@ class Layout:
     @property
     def size(self) -> tuple[float, float]:
         """Width and height of the figure."""
-        width = 2 * _MARGIN + self.n_columns * (self.width + _GAP) + sum(_BAR)
-        return max(width, 3.6), _MARGIN + self._top_of_row(self.n_rows) + self.legend
+        columns, rows = self.n_columns * self._cell[0], self.n_rows * self._cell[1]
+        return max(2 * _MARGIN + columns + sum(_BAR), 3.6), _MARGIN + rows + self.legend
 
     def panels(self) -> list[list[tuple[float, float, float, float]]]:
         """Positions of the panels of each image: left, bottom, width and height, as fractions of the figure."""
+        width, height = self.size
+        step = (0.0, self.height + _GAP) if self.is_stacked else (self.width + _GAP, 0.0)
         positions = []
         for i in range(self.n):
-            if self.panels_per_image == 1:
-                cells = [divmod(i, self.n_columns)]
-            else:
-                cells = [(0, i), (1, i)] if self.is_stacked else [(i, 0), (i, 1)]
-            positions.append([self._position(*cell) for cell in cells])
+            row, column = divmod(i, self.n_columns)
+            left = _MARGIN + column * self._cell[0]
+            bottom = height - _MARGIN / 2 - row * self._cell[1] - self.title - self.height
+            positions.append(
+                [
+                    (
+                        (left + k * step[0]) / width,
+                        (bottom - k * step[1]) / height,
+                        self.width / width,
+                        self.height / height,
+                    )
+                    for k in range(self.panels_per_image)
+                ]
+            )
         return positions
 
     def bar(self) -> tuple[float, float, float, float]:
         """Position of the colour bar, as fractions of the figure."""
         width, height = self.size
-        rows = self._top_of_row(self.n_rows) - self.title - _GAP
+        rows = self.n_rows * self._cell[1] - self.title - _GAP
         tall = min(rows, _BAR_HEIGHT)
         bottom = self.legend + _MARGIN / 2 + _GAP + (rows - tall) / 2
-        left = _MARGIN + self.n_columns * (self.width + _GAP) + _BAR[0] - _GAP
+        left = _MARGIN + self.n_columns * self._cell[0] + _BAR[0] - _GAP
         return left / width, bottom / height, _BAR[1] / width, tall / height
 
-    def _position(self, row: int, column: int) -> tuple[float, float, float, float]:
-        width, height = self.size
-        left = _MARGIN + column * (self.width + _GAP)
-        top = height - _MARGIN / 2 - self._top_of_row(row) - (0.0 if self.is_stacked and row else self.title)
-        return left / width, (top - self.height) / height, self.width / width, self.height / height
-
-    def _top_of_row(self, row: int) -> float:
-        """Distance from the first row to another; if panels are stacked, only the first row has titles."""
-        n_titles = min(row, 1) if self.is_stacked else row
-        return row * (self.height + _GAP) + n_titles * self.title
+    @property
+    def _cell(self) -> tuple[float, float]:
+        """Width and height of an image's panels, with its title and the gaps to the next image."""
+        n_below = self.panels_per_image if self.is_stacked else 1
+        n_beside = 1 if self.is_stacked else self.panels_per_image
+        return n_beside * (self.width + _GAP), n_below * (self.height + _GAP) + self.title
 
 
 def plan_layout(
@@ -93,7 +101,7 @@ def plan_layout(
     show_images : bool
         Whether each image is shown without its map too.
     n_columns : int
-        The largest number of columns.
+        The largest number of images in a row.
     n_lines : int
         Number of lines of a title.
     text_size : float
@@ -104,20 +112,23 @@ def plan_layout(
     Returns
     -------
     Layout
-        The layout. An image and its overlay are one above the other, unless there is only one image or
-        images are wide. Overlays without images fill a grid that is about as wide as a page.
+        The layout, about as wide as a page. An image and its overlay are one above the other, with up to six
+        images in a row, unless there is only one image or images are wide. The two are beside each other then, with
+        one image in a row, or two if there are more than six.
     """
     aspect = min(max(aspect, 0.25), 6.0)
     is_stacked = show_images and (n == 1) == (aspect > 1.4)
-    if show_images:
-        n_across = n if is_stacked else 2
-        n_rows = 2 if is_stacked else n
+    if is_stacked:
+        n_across = _MAX_STACKED
+    elif show_images:
+        n_across = 1 if n <= _MAX_STACKED else 2
     else:
-        n_across = min(n_columns, n, max(1, round(sqrt(1.3 * n / aspect))))
-        n_rows = ceil(n / n_across)
-        n_across = ceil(n / n_rows)  # fills the last row as far as possible
+        n_across = max(1, round(sqrt(1.3 * n / aspect)))
+    n_rows = ceil(n / min(n_across, n_columns, n))
+    n_across = ceil(n / n_rows)  # fills the last row as far as possible
     max_width = _MAX_WIDTH if aspect < 2 else 1.5 * _MAX_WIDTH
-    width = min(max(_TARGET_WIDTH / n_across, _MIN_WIDTH), max_width)
+    n_panels = 2 * n_across if show_images and not is_stacked else n_across
+    width = min(max(_TARGET_WIDTH / n_panels, _MIN_WIDTH), max_width)
     width = max(min(width, _MAX_HEIGHT * aspect), _MIN_WIDTH)
     title = n_lines * text_size * 1.25 / 72 + 0.08 if n_lines else 0.0
     return Layout(
@@ -148,7 +159,8 @@ def fit_text(titles: Sequence[Sequence[str]], width: float, size: float) -> tupl
     Returns
     -------
     titles : list of str
-        The titles. Lines that don't fit at the smallest size are shortened.
+        The titles. Lines that don't fit at the smallest size are shortened in their middle, because names of
+        files differ at the end, and verdicts stand there.
     size : float
         One size for all of them.
     """
@@ -162,8 +174,14 @@ def fit_text(titles: Sequence[Sequence[str]], width: float, size: float) -> tupl
 def _shorten(line: str, available: float, size: float) -> str:
     if _text_width(line, size) <= available:
         return line
-    n_kept = bisect_right(range(1, len(line)), available, key=lambda n: _text_width(line[:n] + "…", size))
-    return line[: max(1, n_kept)].rstrip() + "…"
+    kept = range(1, len(line))
+    return _cut(line, bisect_right(kept, available, key=lambda n: _text_width(_cut(line, n), size)))
+
+
+def _cut(line: str, n_kept: int) -> str:
+    """Replace the middle of a line, so that n characters of it are left."""
+    n_last = n_kept // 2
+    return f"{line[: n_kept - n_last].rstrip()}…{line[len(line) - n_last :].lstrip()}"
 
 
 def _text_width(text: str, size: float) -> float:

@@ -10,15 +10,19 @@ from sklearn.metrics import RocCurveDisplay
 from skcsflow._checks import check_finite_scores
 from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
-    check_kinds,
+    check_keywords,
     check_length,
+    check_names,
     defect_style,
+    n_samples,
     require_matplotlib,
     rows_by_kind,
     single_axes,
 )
 
 __all__ = ["RocByKindDisplay"]
+
+_CHANCE = "chance"
 
 
 class RocByKindDisplay:
@@ -35,6 +39,8 @@ class RocByKindDisplay:
         `score_samples` of each image; higher is more normal.
     kinds : sequence of str, default=None
         Kind of each image; those of normal images are ignored.
+    name : str, default=None
+        Name of the detector, which the legend puts before each kind.
 
     Attributes
     ----------
@@ -55,6 +61,13 @@ class RocByKindDisplay:
     >>> display = RocByKindDisplay.from_predictions(y, scores, kinds=kinds)
     >>> [(kind, float(curve.roc_auc)) for kind, curve in display.curves_.items()]
     [('crack', 1.0), ('spot', 0.5), ('all defects', 0.75)]
+
+    A second detector on the same axes:
+
+    >>> scores = [-0.4, -0.3, -1.5, -0.6]
+    >>> other = RocByKindDisplay.from_predictions(y, scores, kinds=kinds, name="other", ax=display.ax_)
+    >>> other.curves_["spot"].name
+    'other: spot, n = 1'
     >>> plt.close(display.figure_)
     """
 
@@ -64,14 +77,23 @@ class RocByKindDisplay:
         scores: NDArray[np.float64],
         *,
         kinds: Sequence[str] | None = None,
+        name: str | None = None,
     ) -> None:
         self.y = y
         self.scores = scores
         self.kinds = kinds
+        self.name = name
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, y: ArrayLike, *, kinds: ArrayLike | None = None, **plot_params: Any
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        kinds: ArrayLike | None = None,
+        name: str | None = None,
+        **plot_params: Any,
     ) -> Self:
         """Score images, and draw the curves.
 
@@ -86,6 +108,8 @@ class RocByKindDisplay:
             "good" or "normal" for the normal images.
         kinds : array-like of shape (n,), default=None
             Kind of each image; those of normal images are ignored.
+        name : str, default=None
+            Name of the detector, which the legend puts before each kind: for several detectors on the same axes.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -100,15 +124,27 @@ class RocByKindDisplay:
             If matplotlib is missing.
         NotFittedError
             If the detector isn't fitted.
+        TypeError
+            If a keyword is unknown.
         ValueError
             If labels or kinds don't fit X, or either normal images or defects are missing.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
-        return cls.from_predictions(y, estimator.score_samples(X), kinds=kinds, **plot_params)
+        check_keywords(cls, "from_estimator", plot_params)
+        defect, kinds = _read_labels(y, kinds)
+        check_length(defect, n_samples(X), "y", "X")
+        scores = estimator.score_samples(X)
+        return cls.from_predictions(defect, scores, kinds=kinds, name=name, **plot_params)
 
     @classmethod
     def from_predictions(
-        cls, y_true: ArrayLike, scores: ArrayLike, *, kinds: ArrayLike | None = None, **plot_params: Any
+        cls,
+        y_true: ArrayLike,
+        scores: ArrayLike,
+        *,
+        kinds: ArrayLike | None = None,
+        name: str | None = None,
+        **plot_params: Any,
     ) -> Self:
         """Draw the curves of given scores.
 
@@ -121,6 +157,8 @@ class RocByKindDisplay:
             The result of `score_samples` or `decision_function`; higher is more normal.
         kinds : array-like of shape (n,), default=None
             Kind of each image; those of normal images are ignored.
+        name : str, default=None
+            Name of the detector, which the legend puts before each kind: for several detectors on the same axes.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -133,26 +171,29 @@ class RocByKindDisplay:
         ------
         ImportError
             If matplotlib is missing.
+        TypeError
+            If a keyword is unknown.
         ValueError
             If lengths differ, labels can't be read, a score is NaN or infinite, or either normal images or
             defects are missing.
         """
         require_matplotlib(f"{cls.__name__}.from_predictions")
-        defect = is_defect(y_true)
+        check_keywords(cls, "from_predictions", plot_params)
+        defect, kinds = _read_labels(y_true, kinds)
         values = check_finite_scores(scores, "scores")
         check_length(values, len(defect), "scores", "y")
-        if defect.all() or not defect.any():
-            only = "defects" if defect.all() else "normal images"
-            raise ValueError(f"A ROC curve needs both normal images and defects, but y holds only {only}.")
-        return cls(defect, values, kinds=check_kinds(kinds, len(defect))).plot(**plot_params)
+        return cls(defect, values, kinds=kinds, name=name).plot(**plot_params)
 
-    def plot(self, ax: Any = None) -> Self:
+    def plot(self, ax: Any = None, *, name: str | None = None) -> Self:
         """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on. None: those of a new figure.
+            Axes to draw on. None: those of a new figure. Curves that are drawn on them already are told from
+            the new ones by colours and line styles.
+        name : str, default=None
+            Name of the detector, which the legend puts before each kind. None: the display's own `name`.
 
         Returns
         -------
@@ -167,30 +208,34 @@ class RocByKindDisplay:
         require_matplotlib(f"{type(self).__name__}.plot")
         self.ax_ = single_axes(ax, (8.0, 5.4))
         self.figure_ = self.ax_.figure
+        name = self.name if name is None else name
+        prefix = "" if name is None else f"{name}: "
+        n_before = sum(line.get_label() != _CHANCE for line in self.ax_.lines)
+        has_chance = len(self.ax_.lines) > n_before
         groups = rows_by_kind(self.y, self.kinds)
         has_several_kinds = len(groups) > 1
         if has_several_kinds:
             groups.append(("all defects", self.y))
         self.curves_: dict[str, RocCurveDisplay] = {}
-        for i, (name, rows) in enumerate(groups):
+        for i, (kind, rows) in enumerate(groups):
             is_last = i == len(groups) - 1
-            colour, _, style = defect_style(i)
+            colour, _, style = defect_style(n_before + i)
             shown = rows | ~self.y
             curve = RocCurveDisplay.from_predictions(
                 self.y[shown],
                 -self.scores[shown],
                 pos_label=True,
-                name=f"{name}, n = {rows.sum()}",
+                name=f"{prefix}{kind}, n = {rows.sum()}",
                 ax=self.ax_,
-                plot_chance_level=is_last,
-                chance_level_kw={"label": "chance", "color": "#888888", "linestyle": ":"},
+                plot_chance_level=is_last and not has_chance,
+                chance_level_kw={"label": _CHANCE, "color": "#888888", "linestyle": ":"},
             )
             if has_several_kinds and is_last:
-                curve.line_.set(color="black", linestyle="-", linewidth=2.4)
+                curve.line_.set(color="black", linestyle=style if n_before else "-", linewidth=2.4)
             else:
                 curve.line_.set(color=colour, linestyle=style, linewidth=1.8)
             # A kind of defect may itself be called "all defects".
-            self.curves_[name if name not in self.curves_ else f"{name} (all kinds)"] = curve
+            self.curves_[kind if kind not in self.curves_ else f"{kind} (all kinds)"] = curve
         self.ax_.set(
             xlabel="false-positive rate (normal images called defective)",
             ylabel="true-positive rate (defects found)",
@@ -201,3 +246,13 @@ class RocByKindDisplay:
         # A new legend for the styles set above, outside the axes, because curves may run anywhere in them.
         self.ax_.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
         return self
+
+
+def _read_labels(y: ArrayLike, kinds: ArrayLike | None) -> tuple[NDArray[np.bool_], list[str] | None]:
+    defect, names = is_defect(y), check_names(kinds, "kinds")
+    if names is not None:
+        check_length(names, len(defect), "kinds", "y")
+    if defect.all() or not defect.any():
+        only = "defects" if defect.all() else "normal images"
+        raise ValueError(f"A ROC curve needs both normal images and defects, but y holds only {only}.")
+    return defect, names

@@ -10,10 +10,13 @@ from skcsflow._checks import check_finite_scores
 from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
     NORMAL_COLOUR,
-    check_kinds,
+    UNKNOWN_COLOUR,
+    check_keywords,
     check_length,
+    check_names,
     defect_style,
     fitted_attribute,
+    n_samples,
     require_matplotlib,
     rows_by_kind,
     single_axes,
@@ -25,7 +28,7 @@ _FAR_OUT = 3.0  # interquartile ranges beyond the quartiles, as in Tukey's box p
 
 
 class ScoreHistogramDisplay:
-    """Histogram of the scores of normal images and of each kind of defect.
+    """Histogram of the scores of normal images and of each kind of defect, or of images without labels.
 
     Create it with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are also attributes.
 
@@ -35,8 +38,8 @@ class ScoreHistogramDisplay:
 
     Parameters
     ----------
-    y : ndarray of shape (n,), bool
-        True where an image is defective.
+    y : ndarray of shape (n,), bool, or None
+        True where an image is defective. None: it isn't known.
     scores : ndarray of shape (n,)
         `score_samples` of each image.
     kinds : sequence of str, default=None
@@ -53,7 +56,7 @@ class ScoreHistogramDisplay:
     bin_edges_ : ndarray of shape (n_bins + 1,)
         The edges of the bins, the same for all kinds. The threshold is one of them.
     counts_ : dict of str to ndarray of shape (n_bins,), int64
-        Number of images in each bin, for "normal" and for each kind of defect.
+        Number of images in each bin, for "normal" and for each kind of defect; without `y` for "all images".
     n_below_, n_above_ : int
         Number of images beyond the bins. They are counted in the first and in the last bin.
     threshold_line_ : matplotlib Line2D or None
@@ -68,11 +71,18 @@ class ScoreHistogramDisplay:
     >>> display.counts_["normal"].sum(), display.counts_["defective"].sum()
     (np.int64(3), np.int64(2))
     >>> plt.close(display.figure_)
+
+    Without labels:
+
+    >>> display = ScoreHistogramDisplay.from_predictions(None, scores, threshold=-0.7)
+    >>> display.counts_["all images"].sum()
+    np.int64(5)
+    >>> plt.close(display.figure_)
     """
 
     def __init__(
         self,
-        y: NDArray[np.bool_],
+        y: NDArray[np.bool_] | None,
         scores: NDArray[np.float64],
         *,
         kinds: Sequence[str] | None = None,
@@ -85,7 +95,13 @@ class ScoreHistogramDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, y: ArrayLike, *, kinds: ArrayLike | None = None, **plot_params: Any
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        kinds: ArrayLike | None = None,
+        **plot_params: Any,
     ) -> Self:
         """Score images and draw the histogram.
 
@@ -96,11 +112,11 @@ class ScoreHistogramDisplay:
             `offset_`.
         X : array-like of length n
             Images or rows, as the estimator takes them.
-        y : array-like of shape (n,)
+        y : array-like of shape (n,), default=None
             Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or strings with
-            "good" or "normal" for the normal images.
+            "good" or "normal" for the normal images. None: one histogram of all scores.
         kinds : array-like of shape (n,), default=None
-            Kind of each image; those of normal images are ignored.
+            Kind of each image, which needs labels; those of normal images are ignored.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -115,18 +131,25 @@ class ScoreHistogramDisplay:
             If matplotlib is missing.
         NotFittedError
             If the detector isn't fitted.
+        TypeError
+            If a keyword is unknown.
         ValueError
-            If labels or kinds don't fit X.
+            If labels or kinds don't fit X, or there are kinds without labels.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
+        check_keywords(cls, "from_estimator", plot_params)
+        _check_bins(plot_params.get("bins", 1))
+        defect, kinds = _read_labels(y, kinds)
+        if defect is not None:
+            check_length(defect, n_samples(X), "y", "X")
         scores = estimator.score_samples(X)
         threshold = fitted_attribute(estimator, "offset_")
-        return cls.from_predictions(y, scores, kinds=kinds, threshold=threshold, **plot_params)
+        return cls.from_predictions(defect, scores, kinds=kinds, threshold=threshold, **plot_params)
 
     @classmethod
     def from_predictions(
         cls,
-        y_true: ArrayLike,
+        y_true: ArrayLike | None,
         scores: ArrayLike,
         *,
         kinds: ArrayLike | None = None,
@@ -137,14 +160,14 @@ class ScoreHistogramDisplay:
 
         Parameters
         ----------
-        y_true : array-like of shape (n,)
+        y_true : array-like of shape (n,) or None
             Labels: +1/-1 (-1 for a defect), 0/1 (1 for a defect), booleans (True for a defect), or strings with
-            "good" or "normal" for the normal images.
+            "good" or "normal" for the normal images. None: one histogram of all scores.
         scores : array-like of shape (n,)
             The result of `score_samples`, or that of `decision_function` with `threshold=0`; higher is more
             normal.
         kinds : array-like of shape (n,), default=None
-            Kind of each image; those of normal images are ignored.
+            Kind of each image, which needs labels; those of normal images are ignored.
         threshold : float, default=None
             The detector's `offset_`: images with a score below it are called defective.
         **plot_params
@@ -159,14 +182,18 @@ class ScoreHistogramDisplay:
         ------
         ImportError
             If matplotlib is missing.
+        TypeError
+            If a keyword is unknown.
         ValueError
-            If lengths differ, labels can't be read, or a score or the threshold is NaN or infinite.
+            If lengths differ, labels can't be read, there are kinds without labels, or a score or the threshold is
+            NaN or infinite.
         """
         require_matplotlib(f"{cls.__name__}.from_predictions")
-        defect = is_defect(y_true)
+        check_keywords(cls, "from_predictions", plot_params)
+        defect, names = _read_labels(y_true, kinds)
         values = check_finite_scores(scores, "scores")
-        check_length(values, len(defect), "scores", "y")
-        names = check_kinds(kinds, len(defect))
+        if defect is not None:
+            check_length(values, len(defect), "scores", "y")
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"threshold must be finite, got {threshold}.")
         return cls(defect, values, kinds=names, threshold=threshold).plot(**plot_params)
@@ -199,8 +226,7 @@ class ScoreHistogramDisplay:
         require_matplotlib(f"{type(self).__name__}.plot")
         from matplotlib.patheffects import withStroke
 
-        if not isinstance(bins, int | np.integer) or bins < 1:
-            raise ValueError(f"bins must be an int of 1 or more, got {bins!r}.")
+        _check_bins(bins)
         self.ax_ = single_axes(ax, (7.5, 4.2))
         self.figure_ = self.ax_.figure
         edges = self.bin_edges_ = self._edges(bins)
@@ -211,11 +237,7 @@ class ScoreHistogramDisplay:
 
         self.counts_ = {}
         bottom = np.zeros(len(edges) - 1)
-        groups = [("normal", ~self.y, NORMAL_COLOUR, "")] if not self.y.all() else []
-        for i, (kind, rows) in enumerate(rows_by_kind(self.y, self.kinds)):
-            # A kind of defect may itself be called "normal".
-            groups.append((kind if kind != "normal" else "normal (defective)", rows, *defect_style(i)[:2]))
-        for name, rows, colour, hatch in groups:
+        for name, rows, colour, hatch in self._groups():
             counts = self.counts_[name] = np.histogram(inside[rows], edges)[0]
             self.ax_.bar(
                 edges[:-1],
@@ -251,6 +273,16 @@ class ScoreHistogramDisplay:
         self.ax_.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
         return self
 
+    def _groups(self) -> list[tuple[str, NDArray[np.bool_], str, str]]:
+        """Name, rows, colour and hatch of each part of the bars."""
+        if self.y is None:
+            return [("all images", np.ones(len(self.scores), dtype=bool), UNKNOWN_COLOUR, "")]
+        groups = [("normal", ~self.y, NORMAL_COLOUR, "")] if not self.y.all() else []
+        for i, (kind, rows) in enumerate(rows_by_kind(self.y, self.kinds)):
+            # A kind of defect may itself be called "normal".
+            groups.append((kind if kind != "normal" else "normal (defective)", rows, *defect_style(i)[:2]))
+        return groups
+
     def _edges(self, bins: int) -> NDArray[np.float64]:
         low, high = float(self.scores.min()), float(self.scores.max())
         lower, upper = np.percentile(self.scores, [25, 75])
@@ -283,3 +315,24 @@ class ScoreHistogramDisplay:
                 edge_text = f"{edge:.3g}".replace("-", "\N{MINUS SIGN}")
                 lines.append(f"the {position} bar includes {images} {side} {edge_text}")
         return lines
+
+
+def _read_labels(
+    y: ArrayLike | None, kinds: ArrayLike | None
+) -> tuple[NDArray[np.bool_] | None, list[str] | None]:
+    names = check_names(kinds, "kinds")
+    if y is None:
+        if names is not None:
+            raise ValueError(
+                "kinds need y, which tells defects from normal images: pass y too, or leave kinds out."
+            )
+        return None, None
+    defect = is_defect(y)
+    if names is not None:
+        check_length(names, len(defect), "kinds", "y")
+    return defect, names
+
+
+def _check_bins(bins: Any) -> None:
+    if not isinstance(bins, int | np.integer) or bins < 1:
+        raise ValueError(f"bins must be an int of 1 or more, got {bins!r}.")

@@ -1,5 +1,6 @@
 """The estimator's contract: parameters, fit, scores, and what goes wrong."""
 
+import copy
 import inspect
 import os
 import threading
@@ -59,8 +60,9 @@ def latent(detector, X):
 # Parameters
 
 DEFAULTS = {
-    "input_size": 256, "num_channels": 3, "image_shape": None, "backbone": "tf_efficientnet_lite0",
-    "weights": "auto", "strides": (8, 16, 32, 64), "n_coupling_blocks": 2, "cross_conv_hidden_channels": 32,
+    "input_size": 256, "num_channels": 3, "image_shape": None, "value_range": None,
+    "backbone": "tf_efficientnet_lite0", "weights": "auto",
+    "strides": (8, 16, 32, 64), "n_coupling_blocks": 2, "cross_conv_hidden_channels": 32,
     "kernel_size": 3, "clamp": 3.0, "whiten": True, "n_epochs": "auto", "batch_size": 8, "learning_rate": 4e-3,
     "lr_schedule": "one_cycle", "weight_decay": 1e-5, "max_grad_norm": 1.0, "feature_noise": 0.25,
     "warm_start": False, "random_state": None,
@@ -403,7 +405,7 @@ def test_fit_with_other_channel_counts_works(make_fast, num_channels):
     detector = make_fast(num_channels=num_channels).fit(X)
     assert np.isfinite(detector.score_samples(X)).all()
     assert detector.transform(X).shape == (4, 20, 30)
-    with pytest.raises(ValueError, match=rf"X\[0\] has 3 channels, but num_channels={num_channels}"):
+    with pytest.raises(ValueError, match=f"X has 3 channels, but num_channels={num_channels}"):
         detector.predict(X[..., [0, 0, 0]])
 
 
@@ -473,6 +475,39 @@ def test_partial_fit_first_call_makes_a_detector_and_later_ones_train_it(make, i
     assert len(set(offsets)) == 3
     assert detector.history_["loss"].tolist() == losses
     assert set(detector.history_["learning_rate"]) == {detector.learning_rate}
+
+
+@pytest.mark.parametrize("params", [{}, BY_DEFAULT], ids=["mean", "fused"])
+def test_partial_fit_of_few_images_trains_and_leaves_thresholds(make_fast, images, params):
+    detector = make_fast(**params).fit(images)
+    before = detector.offset_, detector.map_threshold_
+    statistics = copy.deepcopy(detector.model_.statistics.state_dict())
+    scores = detector.score_samples(images)
+    with pytest.warns(
+        UserWarning, match="left offset_ and map_threshold_ as they were: 5 images are too few"
+    ):
+        detector.partial_fit(images[:5])
+    assert (detector.offset_, detector.map_threshold_) == before
+    assert all(
+        torch.equal(t, statistics[name]) for name, t in detector.model_.statistics.state_dict().items()
+    )
+    assert (detector.score_samples(images) != scores).all()
+    assert len(detector.history_["loss"]) == 2
+    detector.partial_fit(images)
+    assert detector.offset_ != before[0]
+    assert detector.map_threshold_ != before[1]
+
+
+def test_partial_fit_keeps_what_calibrate_has_set(make_fast, images, grey_images):
+    detector = make_fast().fit(images).calibrate(grey_images[12:], fpr=0.1)
+    before = detector.offset_, detector.map_threshold_, detector.calibration_scores_
+    with pytest.warns(UserWarning, match=r"those of calibrate are kept\. Call calibrate"):
+        detector.partial_fit(images)
+    assert (detector.offset_, detector.map_threshold_) == before[:2]
+    assert detector.p_values(images).shape == (12,)
+    assert detector.calibration_scores_ is before[2]
+    detector.fit(images)
+    assert not hasattr(detector, "calibration_scores_")
 
 
 def test_partial_fit_repeats_bits(make_fast, images):
@@ -560,6 +595,7 @@ def test_score_samples_is_minus_the_mean_of_half_squares(fitted, images):
     np.testing.assert_allclose(scores, -(z**2 / 2).mean(dim=1), rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:10 of the 12 images of X were fitted on")
 def test_score_mode_fused_compares_with_held_out_images(make, images):
     detector = make(input_size=(96, 160), score_mode="fused", n_epochs=1).fit(images[:10])
     scored = list(detector._score_images(images))
@@ -855,6 +891,17 @@ def test_transform_of_rows_gives_rows_with_names(make_fast, images):
     names = detector.get_feature_names_out()
     assert len(names) == 48 * 40
     assert list(names[[0, 39, 40]]) == ["anomaly_0_0", "anomaly_0_39", "anomaly_1_0"]
+
+
+def test_get_feature_names_out_checks_names_as_scikit_learn_does(make_fast):
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame(np.random.RandomState(0).rand(4, 4), columns=list("abcd"))
+    detector = make_fast().fit(table)
+    assert list(detector.get_feature_names_out(list("abcd"))) == list(detector.get_feature_names_out())
+    with pytest.raises(ValueError, match="input_features is not equal to feature_names_in_"):
+        detector.get_feature_names_out(list("abce"))
+    with pytest.raises(ValueError, match=r"number of features \(4\), got 2"):
+        make_fast().fit(table.to_numpy()).get_feature_names_out(["a", "b"])
 
 
 def test_transform_of_rows_of_colour_gives_one_value_per_position(make_fast):

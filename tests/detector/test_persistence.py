@@ -163,7 +163,7 @@ def test_saved_file_holds_no_optimizer_no_training_data_and_no_cache(tiny_params
     few, many = (CSFlowDetector(**tiny_params, memory=str(tmp_path)).fit(grey_images[:n]) for n in (4, 40))
     many.score_samples(grey_images)
     sizes = [len(pickle.dumps(detector)) for detector in (few, many)]
-    assert abs(sizes[0] - sizes[1]) < 100
+    assert abs(sizes[0] - sizes[1]) < 100 + 8 * 36  # 8 bytes to recognise each training image by
     n_bytes = sum(t.numel() * t.element_size() for t in many.model_.state_dict().values())
     n_flow = sum(p.numel() * p.element_size() for p in many.model_.flow.parameters())
     assert (

@@ -174,11 +174,26 @@ def test_set_output_of_a_frame_of_pandas_keeps_its_index(detector, labelled):
     assert list(frame.index) == list(range(40, 44))
 
 
-def test_set_output_of_images_raises_and_says_what_to_do(detector, labelled):
-    pytest.importorskip("pandas")
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_set_output_and_set_config_leave_maps_of_images_as_arrays(detector, labelled, library):
+    pytest.importorskip(library)
     X = labelled[0][:4]
-    with pytest.raises(ValueError, match=r"rows of a 2-D X, with image_shape"):
-        detector.set_output(transform="pandas").fit(X).transform(X)
+    maps = detector.fit(X).transform(X)
+    detector.set_output(transform=library)
+    np.testing.assert_array_equal(detector.transform(X), maps)
+    detector.set_output(transform="default")
+    with sklearn.config_context(transform_output=library):
+        for found in (detector.transform(X), clone(detector).fit_transform(X)):
+            assert isinstance(found, np.ndarray)
+            np.testing.assert_array_equal(found, maps)
+
+
+def test_predict_masks_is_an_array_whatever_set_output_says(detector, labelled):
+    pytest.importorskip("pandas")
+    rows = labelled[0].reshape(16, -1)
+    masks = detector.set_output(transform="pandas").fit(rows).predict_masks(rows)
+    assert isinstance(masks, np.ndarray)
+    np.testing.assert_array_equal(masks, detector.transform(rows).to_numpy() > detector.map_threshold_)
 
 
 def test_set_output_of_rows_after_a_fit_on_images_has_names(detector, labelled):

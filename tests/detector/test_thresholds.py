@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import KFold, ShuffleSplit
@@ -48,6 +49,48 @@ def fitted(fitted_once):
 
 
 # Held-out images
+
+
+@pytest.mark.parametrize("as_files", [False, True])
+def test_calibrate_by_images_that_were_fitted_on_warns(fitted, train, held_out, tmp_path, as_files):
+    X = np.concatenate([train[:3], held_out])
+    if as_files:
+        X = [tmp_path / f"{i}.png" for i in range(len(X))]
+        for path, image in zip(X, np.concatenate([train[:3], held_out]), strict=True):
+            Image.fromarray(image).save(path)
+        fitted.fit([*X[:3], *X[-3:]])
+        X = X[:-3]
+    with pytest.warns(UserWarning, match=f"3 of the {len(X)} images of X were fitted on") as caught:
+        fitted.calibrate(X, fpr=0.2)
+    assert caught[0].filename == __file__
+    fitted.calibrate(held_out[:20], fpr=0.2)  # no warning
+
+
+def test_calibrate_recognises_images_of_all_trainings_and_after_loading(fitted, train, held_out, tmp_path):
+    fitted.partial_fit(held_out[:10])
+    joblib.dump(fitted, tmp_path / "d.joblib")
+    detector = joblib.load(tmp_path / "d.joblib")
+    for X in (train, held_out[:10]):
+        with pytest.warns(UserWarning, match=f"{len(X)} of the {len(X)} images of X were fitted on"):
+            detector.calibrate(X, fpr=0.2)
+
+
+def test_calibrate_by_cv_of_other_images_than_those_of_the_fit_raises(fitted, train, held_out):
+    with pytest.raises(
+        ValueError, match="20 normal images of X were not fitted on, and 0 images that were are missing"
+    ):
+        fitted.calibrate(np.concatenate([train, held_out[:20]]), fpr=0.2, cv=2)
+    with pytest.raises(ValueError, match="0 normal images of X were not fitted on, and 2 images"):
+        fitted.calibrate(train[2:], fpr=0.2, cv=2)
+
+
+def test_calibrate_by_cv_reads_labels_as_fit_does(train, data):
+    X = np.concatenate([train, data.images[-4:]])
+    y01 = np.repeat([0, 1], [len(train), 4])
+    found = CSFlowDetector(**QUICK).fit(X, y01).calibrate(X, y01, fpr=0.2, cv=2)
+    expected = CSFlowDetector(**QUICK).fit(X, 1 - 2 * y01).calibrate(X, 1 - 2 * y01, fpr=0.2, cv=2)
+    np.testing.assert_array_equal(found.calibration_scores_, expected.calibration_scores_)
+    assert len(found.calibration_scores_) == len(train)
 
 
 def test_calibrate_sets_thresholds_and_scores(fitted, held_out):
@@ -112,7 +155,9 @@ def test_p_values_are_those_of_the_calibration(fitted, held_out, train):
     np.testing.assert_array_equal(fitted.p_values(train), expected)
 
 
-def test_calibration_is_kept_in_a_file_and_dropped_by_a_new_fit(fitted, train, held_out, tmp_path):
+def test_calibration_is_kept_in_a_file_dropped_by_a_new_fit_and_kept_by_partial_fit(
+    fitted, train, held_out, tmp_path
+):
     fitted.calibrate(held_out, fpr=0.1)
     joblib.dump(fitted, tmp_path / "detector.joblib")
     loaded = joblib.load(tmp_path / "detector.joblib")
@@ -121,7 +166,8 @@ def test_calibration_is_kept_in_a_file_and_dropped_by_a_new_fit(fitted, train, h
     fitted.fit(train)
     assert not hasattr(fitted, "calibration_scores_")
     loaded.partial_fit(train)
-    assert not hasattr(loaded, "calibration_scores_")
+    np.testing.assert_array_equal(loaded.calibration_scores_, np.sort(loaded.calibration_scores_))
+    assert len(loaded.calibration_scores_) == N_HELD_OUT
 
 
 def test_calibrate_unfitted_raises(held_out):

@@ -187,13 +187,6 @@ def test_memory_of_a_file_that_changes_while_it_is_read_keeps_what_was_read(
         detector.score_samples([path])
 
 
-def test_memory_of_masked_arrays_gives_the_same_bits(grey_images, tmp_path):
-    detector = CSFlowDetector(**FAST).fit(grey_images[:4])
-    X = np.ma.array(grey_images[:4], mask=True)
-    expected = detector.score_samples(X)
-    np.testing.assert_array_equal(detector.set_params(memory=tmp_path).score_samples(X), expected)
-
-
 def test_memory_of_joblibs_default_verbosity_prints_nothing(grey_images, tmp_path, capfd):
     CSFlowDetector(**FAST, memory=joblib.Memory(tmp_path)).fit(grey_images[:2])
     assert "".join(capfd.readouterr()) == ""

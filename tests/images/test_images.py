@@ -1,5 +1,7 @@
 """Every kind of X, good and bad."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sklearn.base import clone
 
 from skcsflow import CSFlowDetector
 from skcsflow._images import check_images, is_row_matrix, resolve_image_shape
+from skcsflow.datasets import list_images
 
 RNG = np.random.RandomState(0)
 COLOUR = RNG.randint(0, 256, size=(5, 24, 30, 3)).astype(np.uint8)
@@ -24,6 +27,22 @@ def save(images, folder):
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
     return paths
+
+
+class Lazy(torch.utils.data.Dataset):
+    """Items that are only to be had one by one, with Python's integers."""
+
+    def __init__(self, items):
+        self.items = items
+        self.asked = []
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        assert type(i) is int
+        self.asked.append(i)
+        return self.items[i]
 
 
 def as_kinds(images, folder):
@@ -49,6 +68,15 @@ def as_kinds(images, folder):
         "Path": paths,
         "str": names,
         "str array": np.array(names),
+        "folder": folder,
+        "folder's name": str(folder),
+        "contents": [path.read_bytes() for path in paths],
+        "buffers": [BytesIO(path.read_bytes()) for path in paths],
+        "data set": Lazy(list(images)),
+        "data set of tensors": Lazy(list(tensor)),
+        "data set of paths": Lazy(paths),
+        "labelled data set": torch.utils.data.TensorDataset(tensor, torch.zeros(len(tensor))),
+        "nothing masked": np.ma.masked_array(images),
     }
     if hasattr(np.dtypes, "StringDType"):  # numpy 2
         kinds["string dtype"] = np.array(names, dtype=np.dtypes.StringDType())
@@ -87,6 +115,101 @@ def test_score_samples_of_tables_of_polars_gives_the_same_bits(fitted, tmp_path)
     expected = fitted.score_samples(GREY)
     for X in (pl.Series(names), pl.DataFrame({"path": names})):
         np.testing.assert_array_equal(fitted.score_samples(X), expected)
+
+
+@pytest.mark.parametrize("library", ["h5py", "zarr", "dask.array", "pyarrow", "polars", "datasets"])
+def test_score_samples_of_arrays_and_columns_of_other_libraries_gives_the_same_bits(
+    fitted, tmp_path, library
+):
+    module = pytest.importorskip(library)
+    paths = save(GREY, tmp_path)
+    if library == "h5py":
+        with module.File(tmp_path / "images.h5", "w") as file:
+            file["images"] = GREY
+        kinds = [module.File(tmp_path / "images.h5")["images"]]
+    elif library == "zarr":
+        kinds = [module.array(GREY)]
+    elif library == "dask.array":
+        kinds = [module.from_array(GREY, chunks=2)]
+    elif library == "pyarrow":
+        names = module.array([str(path) for path in paths])
+        grey = module.list_(module.list_(module.uint8()))
+        contents = module.array([path.read_bytes() for path in paths])
+        kinds = [names, module.chunked_array([names]), contents, module.array(GREY.tolist(), grey)]
+    elif library == "polars":
+        kinds = [module.Series(GREY, dtype=module.Array(module.UInt8, GREY.shape[1:]))]
+    else:
+        rows = module.Dataset.from_dict({"image": [str(path) for path in paths], "label": [0] * len(paths)})
+        kinds = [rows.cast_column("image", module.Image())["image"]]
+        with pytest.raises(TypeError, match=r"X\[0\] is a dict with the keys 'image', 'label'.*X\['image'\]"):
+            fitted.score_samples(rows)
+    for X in kinds:
+        np.testing.assert_array_equal(
+            fitted.score_samples(X), fitted.score_samples(GREY), err_msg=str(type(X))
+        )
+
+
+def test_data_set_is_read_item_by_item_and_each_once(fitted):
+    images = Lazy(list(GREY))
+    fitted.score_samples(images)
+    assert sorted(images.asked) == list(range(len(GREY)))
+
+
+def test_fit_on_a_folder_is_that_on_its_images(tiny_params, tmp_path):
+    paths = save(GREY, tmp_path)
+    (tmp_path / "notes.txt").write_text("no image")
+    detector = CSFlowDetector(**tiny_params).fit(tmp_path)
+    expected = CSFlowDetector(**tiny_params).fit(paths)
+    np.testing.assert_array_equal(detector.score_samples(tmp_path), expected.score_samples(paths))
+    (tmp_path / "maps").mkdir()
+    assert len(detector.save_maps(tmp_path, tmp_path / "maps" / "maps.npy")) == len(paths)
+    (tmp_path / "others").mkdir()
+    others = save(255 - GREY, tmp_path / "others")
+    calibrated = detector.calibrate(others, fpr=0.2).offset_
+    assert detector.calibrate(str(tmp_path / "others"), fpr=0.2).offset_ == calibrated
+
+
+def test_folder_without_images_raises_and_names_its_folders(fitted, tmp_path):
+    with pytest.raises(ValueError, match="There are no images"):
+        fitted.score_samples(tmp_path)
+    (tmp_path / "good").mkdir()
+    save(GREY, tmp_path / "good")
+    with pytest.raises(ValueError, match=r"It holds the folders 'good': pass one of them, or list_images"):
+        fitted.score_samples(tmp_path)
+    assert fitted.score_samples(list_images(tmp_path, recursive=True)).shape == (5,)
+
+
+def test_list_images_is_sorted_takes_any_case_and_leaves_out_what_is_hidden(tmp_path):
+    for name in ("b.JPG", "a.png", ".hidden.png", "c.txt", "sub/d.Tiff", ".git/e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [str(tmp_path / name) for name in ("a.png", "b.JPG")]
+    assert list_images(tmp_path) == names
+    assert list_images(str(tmp_path), recursive=True) == [*names, str(tmp_path / "sub" / "d.Tiff")]
+
+
+def test_home_folder_is_found(tmp_path, monkeypatch, fitted):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    save(GREY, tmp_path)
+    expected = fitted.score_samples(GREY)
+    np.testing.assert_array_equal(fitted.score_samples("~"), expected)
+    np.testing.assert_array_equal(fitted.score_samples([f"~/{i}.png" for i in range(5)]), expected)
+
+
+def test_empty_file_raises(fitted, tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(
+        ValueError, match=r"X\[0\] \('.*empty\.png'\) could not be read as an image: .* 0 bytes"
+    ):
+        fitted.score_samples(tmp_path)
+
+
+def test_table_of_two_columns_raises_and_asks_for_one(fitted):
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame({"path": ["a.png"], "label": ["good"]})
+    with pytest.raises(ValueError, match=r"Choose the column of the images, such as X\['path'\]"):
+        fitted.score_samples(table)
 
 
 def test_score_samples_of_one_channel_gives_the_same_bits_for_every_kind_of_X(tiny_params, tmp_path):
@@ -283,7 +406,7 @@ BAD_X = {
     "PIL and tensor": ([Image.fromarray(GREY[0]), torch.zeros(3, 4, 4)], TypeError, r"X\[1\] is a tensor"),
     "None in list": ([GREY[0], None], TypeError, r"X\[1\] is of type NoneType"),
     "missing path": (np.array(["a.png", None]), TypeError, r"X\[1\] is of type"),
-    "bytes": ([b"a.png"], TypeError, r"X\[0\] is of type bytes"),
+    "no image's bytes": ([b"a.png"], ValueError, r"X\[0\] could not be read as an image: no format"),
     "no such file": (["nowhere.png"], ValueError, r"X\[0\] \('nowhere.png'\): there is no such file"),
     "a folder": (["."], ValueError, r"X\[0\] \('\.'\) could not be read"),
     "complex": (np.zeros((2, 4, 4), complex), TypeError, "X has dtype complex128"),
@@ -293,19 +416,31 @@ BAD_X = {
     "dates in rows": (np.zeros((2, 16), "M8[s]"), TypeError, "datetime64"),
     "object item": ([GREY[0].astype(object)], TypeError, r"X\[0\] has dtype object"),
     "3-D objects": (OBJECTS_OF_3D, ValueError, r"must have shape \(n,\), got \(2, 4, 4\)"),
-    "channels first": (np.zeros((2, 3, 8, 9)), ValueError, r"X\[0\] has 9 channels"),
-    "channels last tensor": (torch.zeros(2, 8, 9, 3), ValueError, r"X\[0\] has 8 channels"),
-    "one PIL image": (Image.fromarray(GREY[0]), TypeError, "got Image"),
-    "one path": ("a.png", TypeError, "got str"),
-    "dict": ({"a": 1}, TypeError, "got dict"),
-    "set": ({1}, TypeError, "got set"),
+    "channels first": (np.zeros((2, 3, 8, 9)), ValueError, r"X looks like \(n, C, H, W\).*np\.moveaxis\(X, -3, -1\)"),
+    "channels last tensor": (torch.zeros(2, 8, 9, 3), ValueError, r"X looks like \(n, H, W, C\).*movedim\(-1, -3\)"),
+    "channels first item": ([np.zeros((3, 8, 9))], ValueError, r"X\[0\] looks like \(C, H, W\)"),
+    "two channels": (np.zeros((2, 8, 9, 2)), ValueError, "X has 2 channels, but num_channels=3"),
+    "one colour image": (np.zeros((48, 64, 3), np.uint8), ValueError, r"one image of 3 channels.*X\[None\]"),
+    "one image with alpha": (np.zeros((48, 64, 4), np.uint8), ValueError, r"one image of 4 channels.*X\[None\]"),
+    "one grey image": (np.zeros((48, 64, 1), np.uint8), ValueError, r"one image of 1 channels.*X\[None\]"),
+    "rows of a colour image": (list(np.zeros((48, 64, 3), np.uint8)), ValueError, r"X\[0\].*row of a colour image"),
+    "masked": (np.ma.masked_less(np.arange(128).reshape(2, 8, 8), 5), ValueError, r"masked values.*filled"),
+    "one PIL image": (Image.fromarray(GREY[0]), TypeError, r"one PIL image.*\[X\]"),
+    "no folder": ("a.png", FileNotFoundError, "no folder X='a.png'"),
+    "pattern": ("parts/*.jpg", FileNotFoundError, r"no folder.*sorted\(glob"),
+    "one file": (__file__, ValueError, r"is a file\. Pass a folder, or a list"),
+    "one file's bytes": (b"a", TypeError, r"content of one file.*\[X\]"),
+    "one file's buffer": (BytesIO(b"a"), TypeError, r"content of one file.*\[X\]"),
+    "dict": ({"a": 1}, TypeError, "X is a dict with the keys 'a'"),
+    "set": ({1}, TypeError, "X is a set"),
     "None": (None, TypeError, "got NoneType"),
     "scalar": (3.0, TypeError, "got float"),
-    "generator": (nothing(), TypeError, "got generator"),
+    "generator": (nothing(), TypeError, r"generator, which can be read only once\. Pass list\(X\)"),
+    "map": (map(abs, [1]), TypeError, r"map, which can be read only once\. Pass list\(X\)"),
 }  # fmt: skip
 for _value in (np.nan, np.inf, -np.inf):
-    _bad = RNG.rand(3, 4, 4)
-    _bad[1, 2, 3] = _value
+    _bad = RNG.rand(3, 2, 8)
+    _bad[1, 1, 3] = _value
     _tensor = torch.from_numpy(_bad)[:, None].expand(-1, 3, -1, -1)
     BAD_X |= {
         f"{_value} array": (_bad, ValueError, r"Input X contains NaN or infinity: X\[1\] does"),
@@ -351,7 +486,7 @@ def test_fit_on_bad_tables_raises(tiny_params):
 @pytest.mark.parametrize("value", [1e300, 1e38])
 @pytest.mark.parametrize("method", ["fit", "score_samples", "transform", "predict"])
 def test_values_too_large_to_compute_with_raise(tiny_params, fitted_on_rows, method, value):
-    X = RNG.rand(3, 4, 4)
+    X = RNG.rand(3, 2, 8)
     X[1] = value
     estimator = CSFlowDetector(**tiny_params) if method == "fit" else fitted_on_rows
     with pytest.raises(ValueError, match=r"Input X contains .*too large.*X\[1\]"):

@@ -1,0 +1,121 @@
+"""What users hold images in -> a sequence of them."""
+
+import os
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+__all__ = ["EXTENSIONS", "as_sequence", "find_images", "list_images"]
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy"})
+"""Of files that are taken for images, in lower case."""
+
+
+def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[str]:
+    """List the image files of a folder, sorted.
+
+    Images are files with the extension png, jpg, jpeg, bmp, tif, tiff, webp or npy, in upper or lower case. Hidden
+    files and folders, whose names begin with a dot, are left out.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        The folder. ``~`` is expanded.
+    recursive : bool, default=False
+        Whether folders in it are looked through too.
+
+    Returns
+    -------
+    list of str
+        Paths of the images, sorted by name, folder by folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If it is a file, or there is no image in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from skcsflow.datasets import list_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.JPG", "a.png"):
+    ...         Image.new("L", (8, 8)).save(Path(folder, name))
+    ...     [Path(path).name for path in list_images(folder)]
+    ['a.png', 'b.JPG']
+    """
+    return find_images(Path(folder).expanduser(), "folder", recursive=recursive)
+
+
+def as_sequence(X: Any) -> Any:
+    """X itself, or the images of the folder that it names.
+
+    Parameters
+    ----------
+    X : object
+        What a user gave as images.
+
+    Returns
+    -------
+    object
+        A list of paths in place of the path of a folder; anything else as it is.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Where X is the path of no folder, or of one without images.
+    TypeError
+        Where X is one image in place of several, or can't be read in any order and more than once.
+    """
+    if isinstance(X, str | os.PathLike):
+        return find_images(Path(X).expanduser(), "X", recursive=False)
+    if isinstance(X, Image.Image):
+        raise TypeError("X is one PIL image, not a collection of images. Pass [X].")
+    if isinstance(X, bytes | bytearray | memoryview) or hasattr(X, "getvalue"):
+        raise TypeError("X is the content of one file, not a collection of images. Pass [X].")
+    if isinstance(X, Mapping | Set):
+        keys = f" with the keys {', '.join(map(repr, list(X)[:5]))}" if isinstance(X, Mapping) else ""
+        raise TypeError(f"X is a {type(X).__name__}{keys}; pass the images in it, as a list or an array.")
+    if isinstance(X, Iterator):
+        raise TypeError(f"X is a {type(X).__name__}, which can be read only once. Pass list(X).")
+    return X
+
+
+def find_images(folder: Path, name: str, *, recursive: bool) -> list[str]:
+    """The images of a folder, which messages call `name`."""
+    if folder.is_file():
+        raise ValueError(f"{name}={str(folder)!r} is a file. Pass a folder, or a list of files: [{name}].")
+    if not folder.is_dir():
+        hint = " Pass the folder itself, or sorted(glob.glob(...))." if "*" in str(folder) else ""
+        raise FileNotFoundError(f"There is no folder {name}={str(folder)!r}.{hint}")
+    paths = list(_walk(folder, recursive))
+    if not paths:
+        folders = [path.name for path in _visible(folder) if path.is_dir()]
+        hint = ""
+        if folders and not recursive:
+            hint = (
+                f" It holds the folders {', '.join(map(repr, folders[:5]))}{', ...' if len(folders) > 5 else ''}: pass "
+                "one of them, or list_images(..., recursive=True)."
+            )
+        extensions = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
+        raise ValueError(f"There are no images ({extensions}) in the folder {name}={str(folder)!r}.{hint}")
+    return [str(path) for path in paths]
+
+
+def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
+    entries = _visible(folder)
+    yield from (path for path in entries if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if recursive:
+        for path in entries:
+            if path.is_dir():
+                yield from _walk(path, recursive)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda p: p.name)
