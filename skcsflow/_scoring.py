@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -24,17 +25,21 @@ class ImageScores(NamedTuple):
     anomaly_score : float
         Higher is more anomalous, see :class:`~skcsflow.nn.ScoreMode`.
     log_likelihood : float
-        Log-likelihood of the image's features, per dimension.
+        Log-likelihood of the image's features, per dimension. Both NaN where the image can't be read.
     scale_maps : list of Tensors of shape (H_s, W_s)
-        Mean of ``z ** 2`` over the channels, per scale; on the CPU.
-    size : tuple of int (H, W)
-        Size that the image came in.
+        Mean of ``z ** 2`` over the channels, per scale; on the CPU. None where the image can't be read.
+    size : tuple of int (H, W) or None
+        Size that the image came in, if it can be read.
     """
 
     anomaly_score: float
     log_likelihood: float
     scale_maps: list[Tensor]
-    size: tuple[int, int]
+    size: tuple[int, int] | None
+
+
+UNREADABLE = ImageScores(nan, nan, [], None)
+"""Of an image that can't be read."""
 
 
 def score_images(
@@ -65,14 +70,19 @@ def score_images(
     """
     extraction = FeatureExtraction(runner, images, cache, n_threads)
 
-    def compute(pending: list[PendingImage]) -> list[tuple[list[Tensor], tuple[int, int]]]:
+    def compute(pending: list[PendingImage]) -> list[tuple[list[Tensor], tuple[int, int]] | None]:
         features = extraction.finish(pending)
-        scored = runner.scores([f.maps for f in features])
-        return [(result, f.size) for result, f in zip(scored, features, strict=True)]
+        maps = [f.maps for f in features if f is not None]
+        scored = iter(runner.scores(maps) if maps else [])
+        return [None if f is None else (next(scored), f.size) for f in features]
 
     results = runner.map(extraction.read, compute, len(images), n_threads)
     with closing(results):  # its threads end here, also where the caller keeps the error
-        for i, ((score, log_likelihood, *scale_maps, is_finite), size) in enumerate(results):
+        for i, result in enumerate(results):
+            if result is None:
+                yield UNREADABLE
+                continue
+            (score, log_likelihood, *scale_maps, is_finite), size = result
             if not is_finite:
                 raise ValueError(
                     f"Input X contains values too large: the score or map of X[{i}] would not be finite. Floats should "
@@ -118,15 +128,17 @@ def fuse_map(
     generator : AnomalyMapGenerator
         The model's.
     scale_maps : sequence of Tensors of shape (H_s, W_s)
-        Maps of the scales, on the CPU.
+        Maps of the scales, on the CPU; none of an image that can't be read.
     size : tuple of int (H, W)
         Size of the map to make.
 
     Returns
     -------
     ndarray of shape (H, W), float32
-        The map.
+        The map; NaN where there are no maps of scales.
     """
+    if not scale_maps:
+        return np.full(size, np.nan, dtype=np.float32)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False), one_core():
         fused = generator.fuse([m[None, None] for m in scale_maps], size)
     return fused[0, 0].numpy().astype(np.float32, copy=False)

@@ -20,6 +20,7 @@ from skcsflow._checks import user_stack_level
 from skcsflow._compute import (
     Runner,
     check_engine,
+    map_on_cores,
     on_new_thread,
     one_core,
     parameter_dtype,
@@ -91,6 +92,11 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
         16-bit files. None: integers are scaled by the range of their type, and floats are taken as they
         are, black being 0 and white 1. Images that can't be meant so give a warning, but for rows of a
         2-D X. Acts in every call.
+    on_error : {"raise", "nan"}, default="raise"
+        What to do where an image can't be read. ``"raise"``: an error; of paths it comes before any work,
+        and lists all that don't begin as images do. ``"nan"``: go on without it, with a warning that lists
+        such images. Their scores and maps are NaN, `predict` gives -1, and `fit` and `calibrate` leave them
+        out. Acts in every call.
     backbone : str, default="tf_efficientnet_lite0"
         timm's name of the feature network. Acts in `fit`.
     weights : "auto", path or None, default="auto"
@@ -249,6 +255,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
         num_channels: int = 3,
         image_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] | None = None,
+        on_error: str = "raise",
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
         strides: Sequence[int] = (8, 16, 32, 64),
@@ -280,6 +287,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
         self.num_channels = num_channels
         self.image_shape = image_shape
         self.value_range = value_range
+        self.on_error = on_error
         self.backbone = backbone
         self.weights = weights
         self.strides = strides
@@ -426,8 +434,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
         check_engine(self.engine, self.precision, device)
         precision = resolve_precision(self.precision, device)
         images = self._check_X(X, reset=reset)
+        rows = self._readable_rows(images, normal_rows(y, len(images), is_table=is_row_matrix(X)), n_threads)
         images.contents = set()
-        rows = normal_rows(y, len(images), is_table=is_row_matrix(X))
         model_seed, order_seed = self._draw_seeds()
         # By the seed of the first fit: images that it was trained on must not be held out of a training that goes on.
         learnt, held_out = self._hold_out(len(rows), order_seed)
@@ -482,6 +490,20 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
             [list(digest) for digest in sorted(known | images.contents)], dtype=np.uint8
         )
         return gain
+
+    def _readable_rows(
+        self, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
+    ) -> NDArray[np.int64]:
+        """The rows that can be read; an error where one can't and none may be left out."""
+        if self.on_error == "raise":
+            images.check_files(rows.tolist())
+            return rows
+
+        readable = rows[list(map_on_cores(images.is_readable, rows.tolist(), n_threads))]
+        images.warn_of_errors("They are left out of the training.")
+        if len(readable) == 0:
+            raise ValueError("No image of X can be read.")
+        return readable
 
     def _hold_out(self, n_images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to train on, and rows to compare energies with and to set thresholds by."""
@@ -657,9 +679,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
         Returns
         -------
         ndarray of shape (n,), int64
-            +1 for normal images, -1 for anomalous ones.
+            +1 for normal images, -1 for anomalous ones, and those that can't be read.
         """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def fit_predict(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.int64]:
         """Fit, and tell normal from anomalous images among the same.
@@ -697,7 +719,8 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
         """
         log_likelihoods = np.array([s.log_likelihood for s in self._score_images(X)])
         rows = normal_rows(y, len(log_likelihoods), is_table=is_row_matrix(X))
-        return float(log_likelihoods[rows].mean())
+        readable = log_likelihoods[rows][~np.isnan(log_likelihoods[rows])]
+        return float(readable.mean()) if len(readable) else np.nan
 
     def _score_images(self, X: Any, *, are_fresh: bool = False) -> Generator[ImageScores, None, None]:
         """Score images; with `are_fresh`, they should be none that were fitted on."""
@@ -707,6 +730,9 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
         images = self._check_X(X, reset=False)
         n_threads = resolve_n_threads(self.n_jobs)
         images.contents = set() if are_fresh else None
+        images.goes_on = self.on_error == "nan"
+        if not images.goes_on:
+            images.check_files()
         scored = score_images(
             self._current_runner(), images, n_threads=n_threads, cache=open_cache(self.memory)
         )
@@ -716,6 +742,7 @@ class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin,
         self, scored: Generator[ImageScores, None, None], images: ImageCollection
     ) -> Generator[ImageScores, None, None]:
         yield from scored
+        images.warn_of_errors("Their scores and maps are NaN.")
         images.warn_of_values(self._trained_highest)
         n_known = len(self._known_images() & (images.contents or set()))
         if n_known:

@@ -60,7 +60,7 @@ class MapsMixin:
 
     def _compute_maps(self, X: Any) -> NDArray[np.float32]:
         scored = list(self._score_images(X))
-        sizes = {s.size for s in scored}
+        sizes = {s.size for s in scored if s.size is not None}
         size = sizes.pop() if len(sizes) == 1 else self.model_.input_size
         maps = np.empty((len(scored), *size), dtype=np.float32)
         n_threads = resolve_n_threads(self.n_jobs)
@@ -222,22 +222,26 @@ class MapsMixin:
         generator = self._current_runner().map_generator
         with closing(images):  # its threads end here, also where the caller keeps the error
             for scored in images:
-                yield fuse_map(generator, scored.scale_maps, scored.size)
+                yield fuse_map(generator, scored.scale_maps, scored.size or self.model_.input_size)
 
     def _write_maps(
         self, path: Path, images: Iterator[ImageScores], n_images: int, size: tuple[int, int] | None
     ) -> None:
-        first = next(images)
-        height, width = first.size if size is None else size
+        unreadable = []
+        while (first := next(images, None)) is not None and size is None and first.size is None:
+            unreadable.append(first)
+        own_size = None if first is None else first.size
+        height, width = size or own_size or self.model_.input_size
         generator = self._current_runner().map_generator
         header = {"descr": "<f4", "fortran_order": False, "shape": (n_images, height, width)}
         # Written, not mapped: a disk that is full is an error then, and not the end of the process.
         with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            for i, scored in enumerate(chain([first], images)):
-                if size is None and scored.size != first.size:
+            for i, scored in enumerate(chain(unreadable, [] if first is None else [first], images)):
+                if size is None and scored.size not in (None, (height, width)):
                     raise ValueError(
-                        f"X[{i}] has {scored.size[0]} x {scored.size[1]} pixels, but X[0] {height} x {width}. "
+                        f"X[{i}] has {scored.size[0]} x {scored.size[1]} pixels, but X[{len(unreadable)}] "
+                        f"{height} x {width}. "
                         "Maps of images that differ need a size in common: give one."
                     )
                 fused = fuse_map(generator, scored.scale_maps, (height, width))

@@ -51,6 +51,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "num_channels": [Interval(Integral, 1, None, closed="left")],
     "image_shape": ["array-like", None],
     "value_range": ["array-like", None],
+    "on_error": [StrOptions({"raise", "nan"})],
     # backbone
     "backbone": [str],
     "weights": [str, os.PathLike, None],
@@ -90,7 +91,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
 }
 """Types and ranges, as scikit-learn's validation takes them."""
 
-ACTING_AFTER_FIT = ("image_shape", "value_range", "memory", "engine", "n_jobs")
+ACTING_AFTER_FIT = ("image_shape", "value_range", "on_error", "memory", "engine", "n_jobs")
 """Parameters that are used, and so checked, in every call after `fit` too."""
 
 

@@ -32,6 +32,7 @@ class ThresholdsMixin:
     contamination: float | str
     input_size: int | tuple[int, int]
     memory: Any
+    on_error: str
     weights: Any
     random_state: Any
     offset_: float
@@ -145,6 +146,8 @@ class ThresholdsMixin:
             scores, peaks = scores_and_peaks(self, X)
         else:
             scores, peaks = self._cross_fitted(X, defective, cv)
+        readable = ~np.isnan(scores)
+        scores, peaks, defective = scores[readable], peaks[readable], defective[readable]
         self.offset_, self.map_threshold_ = threshold(scores), -threshold(-peaks)
         self.calibration_scores_ = np.sort(scores[~defective])
         return self
@@ -174,7 +177,10 @@ class ThresholdsMixin:
             raise NotFittedError(
                 "p-values compare with images that were not trained on. Call calibrate first."
             )
-        return conformal_p_values(self.score_samples(X), self.calibration_scores_)
+        p_values = self.score_samples(X)
+        readable = ~np.isnan(p_values)
+        p_values[readable] = conformal_p_values(p_values[readable], self.calibration_scores_)
+        return p_values
 
     def _cross_fitted(
         self, X: Any, defective: NDArray[np.bool_], cv: Any
@@ -229,7 +235,10 @@ class ThresholdsMixin:
     def _check_fitted_on(self, X: Any, defective: NDArray[np.bool_]) -> None:
         """Check that the normal images are those that the detector was fitted on."""
         images = self._check_X(X, reset=False)
-        normal = {images.short_digest(images.load(int(row))) for row in np.flatnonzero(~defective)}
+        rows = np.flatnonzero(~defective).tolist()
+        if self.on_error == "nan":
+            rows = list(filter(images.is_readable, rows))
+        normal = {images.short_digest(images.load(row)) for row in rows}
         known = self._known_images()
         if normal != known:
             raise ValueError(
@@ -252,7 +261,7 @@ def scores_and_peaks(detector: Any, X: Any) -> tuple[NDArray[np.float64], NDArra
     Returns
     -------
     scores, peaks : ndarray of shape (n,), float64
-        What `score_samples` gives, and the maxima of what `iter_maps` gives.
+        What `score_samples` gives, and the maxima of what `iter_maps` gives. NaN where an image can't be read.
 
     Raises
     ------
@@ -263,7 +272,7 @@ def scores_and_peaks(detector: Any, X: Any) -> tuple[NDArray[np.float64], NDArra
     scores, peaks = [], []
     for row, scored in enumerate(detector._score_images(X, are_fresh=True)):
         scores.append(-scored.anomaly_score)
-        peaks.append(float(fuse_map(generator, scored.scale_maps, scored.size).max()))
-        if not np.isfinite(peaks[-1]):
+        peaks.append(float(fuse_map(generator, scored.scale_maps, scored.size or (1, 1)).max()))
+        if scored.scale_maps and not np.isfinite(peaks[-1]):
             raise ValueError(f"The map of X[{row}] is not finite: its values are too large for float32.")
     return np.array(scores), np.array(peaks)

@@ -1,6 +1,7 @@
 """Images -> feature maps, each image's once."""
 
 from collections.abc import Generator
+from contextlib import closing
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
@@ -33,6 +34,10 @@ class ImageSource(Protocol):
 
     def decode(self, i: int, content: Any) -> Tensor:
         """Image `i`, of what `load` gave."""
+        ...
+
+    def note_error(self, i: int, error: ValueError) -> bool:
+        """Take note that image `i` could not be read; gives whether to go on without it."""
         ...
 
 
@@ -77,14 +82,18 @@ def extract_features(
     Yields
     ------
     ImageFeatures
-        Of each image in turn.
+        Of each image in turn that can be read.
     """
     extraction = FeatureExtraction(runner, images, cache, n_threads)
-    yield from runner.map(lambda i: extraction.read(int(rows[i])), extraction.finish, len(rows), n_threads)
+    results = runner.map(lambda i: extraction.read(int(rows[i])), extraction.finish, len(rows), n_threads)
+    with closing(results):  # its threads end here, also where the caller keeps the error
+        for features in results:
+            if features is not None:
+                yield features
 
 
 class PendingImage(NamedTuple):
-    """An image whose features were found in the cache, or which has been read."""
+    """An image whose features were found in the cache, or which has been read, or neither where it can't be."""
 
     row: int
     key: str
@@ -113,6 +122,14 @@ class FeatureExtraction:
 
     def read(self, row: int) -> PendingImage:
         """Look an image's features up, or read the image; for several threads at a time."""
+        try:
+            return self._read(row)
+        except ValueError as error:
+            if not self.images.note_error(row, error):
+                raise
+            return PendingImage(row, "", None, None, (0, 0))
+
+    def _read(self, row: int) -> PendingImage:
         key = ""
         content = self.images.load(row)  # once, for key and image: a file may change at any time
         if self.cache is not None:
@@ -122,11 +139,17 @@ class FeatureExtraction:
         image = self.images.decode(row, content)
         return PendingImage(row, key, None, image, (image.shape[-2], image.shape[-1]))
 
-    def finish(self, pending: list[PendingImage]) -> list[ImageFeatures]:
-        """Extract the features that weren't found, of at most a batch of images."""
-        missing = [p for p in pending if p.cached is None]
+    def finish(self, pending: list[PendingImage]) -> list[ImageFeatures | None]:
+        """Extract the features that weren't found, of at most a batch of images; None where one can't be read."""
+        missing = [p for p in pending if p.image is not None]
         new = iter(self._extract_and_keep(missing) if missing else [])
-        return [ImageFeatures(next(new) if p.cached is None else _tensors(p.cached), p.size) for p in pending]
+        features: list[ImageFeatures | None] = []
+        for p in pending:
+            if p.cached is not None:
+                features.append(ImageFeatures(_tensors(p.cached), p.size))
+            else:
+                features.append(None if p.image is None else ImageFeatures(next(new), p.size))
+        return features
 
     def _extract_and_keep(self, pending: list[PendingImage]) -> list[list[Tensor]]:
         if self.cache is None:

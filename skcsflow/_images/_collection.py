@@ -1,7 +1,8 @@
 """Any collection of images that a user has -> decoded images, one by one."""
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from skcsflow._checks import user_stack_level
 from skcsflow._images._containers import as_sequence
 from skcsflow._images._ranges import ValueRanges
-from skcsflow._images._reader import ImageFile, decode_file, load_file, read_pil
+from skcsflow._images._reader import ImageFile, check_header, decode_file, load_file, read_pil
 
 __all__ = ["ImageCollection", "check_images"]
+
+_N_SHOWN = 20
+_WAY_OUT = ' Mend them or leave them out, or set on_error="nan" to go on without them.'
 
 
 class ImageCollection(Sequence[Tensor]):
@@ -39,6 +44,8 @@ class ImageCollection(Sequence[Tensor]):
         Values of the images that were decoded.
     contents : set of bytes or None
         Short digests of the images that were loaded, where a set is put there.
+    errors : dict of int to str
+        Of images that could not be read, where one goes on without them.
     """
 
     def __init__(
@@ -55,6 +62,8 @@ class ImageCollection(Sequence[Tensor]):
         self.value_range = value_range
         self.ranges = ValueRanges(value_range)
         self.contents: set[bytes] | None = None
+        self.errors: dict[int, str] = {}
+        self.goes_on = False
 
     def __len__(self) -> int:
         return (
@@ -64,6 +73,55 @@ class ImageCollection(Sequence[Tensor]):
     def __getitem__(self, i: Any) -> Any:
         """Image `i`: :meth:`load` and :meth:`decode` in one."""
         return self.decode(i, self.load(i))
+
+    def check_files(self, rows: Iterable[int] | None = None) -> None:
+        """Check of all files, or those of some rows, that they are there and begin as images do.
+
+        Raises
+        ------
+        ValueError
+            Naming the first of those that don't, and how many they are.
+        """
+        if not isinstance(self.items, list | tuple | np.ndarray):
+            return
+        errors = {}
+        for row in range(len(self)) if rows is None else rows:
+            item = self.items[row]
+            if not isinstance(item, str | os.PathLike):
+                return  # all are of one kind
+            try:
+                check_header(item, self._name(row, item))
+            except ValueError as error:
+                errors[int(row)] = str(error)
+        if errors:
+            raise ValueError(self._list_errors(errors) + _WAY_OUT)
+
+    def is_readable(self, i: int) -> bool:
+        """Whether image `i` can be read and decoded; where it can't, `errors` says why."""
+        try:
+            self[i]
+        except ValueError as error:
+            self.errors[i] = str(error)
+        return i not in self.errors
+
+    def note_error(self, i: int, error: ValueError) -> bool:
+        """Take note that image `i` could not be read; gives whether to go on without it."""
+        if self.goes_on:
+            self.errors[i] = str(error)
+        return self.goes_on
+
+    def warn_of_errors(self, consequence: str) -> None:
+        """Warn where one went on without images, and say what became of them."""
+        if self.errors:
+            errors = dict(sorted(self.errors.items()))
+            warnings.warn(f"{self._list_errors(errors)} {consequence}", stacklevel=user_stack_level())
+
+    def _list_errors(self, errors: dict[int, str]) -> str:
+        shown = [message.removesuffix(".") for message in errors.values()][:_N_SHOWN]
+        if len(errors) == 1:
+            return f"{shown[0]}."
+        others = f", and {len(errors) - len(shown)} more" if len(errors) > len(shown) else ""
+        return f"{len(errors)} of the {len(self)} images of X can't be read: {'; '.join(shown)}{others}."
 
     def load(self, i: int) -> Any:
         """What image `i` is made of: the bytes of a file, the array of a PIL image, anything else as it is."""

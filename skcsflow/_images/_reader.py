@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["ImageFile", "decode_file", "image_size", "load_file", "read_image", "read_pil"]
+__all__ = ["ImageFile", "check_header", "decode_file", "image_size", "load_file", "read_image", "read_pil"]
 
 _ORIENTATION = 0x0112
 """The EXIF tag of an image's rotation."""
 
+_NPY = b"\x93NUMPY"
 _TIFF_WIDTH_HEIGHT = (256, 257)
+_TIFF_KIND_OF_PAGE = 254
+_TIFF_SMALLER_OR_MASK = 0b101
+"""Of that number, the bits for a page that shows the same in a smaller size, or what is transparent."""
 
 _LOADING = threading.Lock()
 """PIL opens images lazily; where one image is in X twice, two threads must not load it at once."""
@@ -66,6 +70,32 @@ def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
         raise ValueError(f"{name} could not be read as an image: {error}") from error
 
 
+def check_header(path: str | os.PathLike[str], name: str) -> None:
+    """Check that a file is there and begins as an image does, without reading the rest of it.
+
+    Raises
+    ------
+    ValueError
+        Where it isn't, as :func:`load_file` and :func:`decode_file` do.
+    """
+    path = Path(path).expanduser()
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as file:
+                if file.read(6) != _NPY:
+                    raise ValueError("it is no file of NumPy's format")
+        else:
+            with Image.open(path):
+                pass
+    except FileNotFoundError as error:
+        raise ValueError(f"{name}: there is no such file.") from error
+    except UnidentifiedImageError as error:
+        reason = "no format that Pillow knows" if path.stat().st_size else "the file has 0 bytes"
+        raise ValueError(f"{name} could not be read as an image: {reason}") from error
+    except Exception as error:  # decoders raise all kinds of errors on damaged files
+        raise ValueError(f"{name} could not be read as an image: {error}") from error
+
+
 def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
     """Decode the bytes of an image file.
 
@@ -86,7 +116,8 @@ def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        Where no format fits, or the file is damaged.
+        Where no format fits, the file is damaged or has several pages, or a package is missing that reads colours of
+        16 bits per channel.
     """
     if not file.data:
         raise ValueError(f"{name} could not be read as an image: the file has 0 bytes")
@@ -95,6 +126,9 @@ def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
             array: NDArray[Any] = np.load(BytesIO(file.data), allow_pickle=False)
             return array
         with Image.open(BytesIO(file.data)) as image:
+            _check_one_picture(image)
+            if _has_16_bit_channels(image):
+                return _decode_16_bit_channels(file.data, image.getexif().get(_ORIENTATION, 1), num_channels)
             return _to_array(ImageOps.exif_transpose(image), num_channels)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} could not be read as an image: no format that Pillow knows") from error
@@ -111,6 +145,11 @@ def read_pil(image: Image.Image, name: str, num_channels: int = 3) -> NDArray[An
     """Read the pixels of a PIL image, by the rules and with the errors of :func:`decode_file`."""
     try:
         with _LOADING:
+            if _has_16_bit_channels(image):
+                raise ValueError(
+                    "it has several channels of 16 bits, of which Pillow keeps 8. Pass the file's path in place of "
+                    "the opened image"
+                )
             image = ImageOps.exif_transpose(image)
         return _to_array(image, num_channels)
     except Exception as error:
@@ -163,6 +202,52 @@ def _to_array(image: Image.Image, num_channels: int) -> NDArray[Any]:
             )
         array = array.astype(np.uint16)
     return array
+
+
+def _check_one_picture(image: Image.Image) -> None:
+    n_pages = getattr(image, "n_frames", 1)
+    if n_pages == 1 or image.format == "MPO":  # a camera's JPEG with previews
+        return
+    if image.format == "TIFF":
+        kinds = []
+        for page in range(1, n_pages):
+            image.seek(page)
+            kinds.append(int(image.tag_v2.get(_TIFF_KIND_OF_PAGE, 0)))  # type: ignore[attr-defined]
+        image.seek(0)
+        if all(kind & _TIFF_SMALLER_OR_MASK for kind in kinds):
+            return
+    raise ValueError(
+        f"it has {n_pages} pages, of which only the first would be seen. Save each as a file of its own, or pass them "
+        "as arrays"
+    )
+
+
+def _has_16_bit_channels(image: Image.Image) -> bool:
+    """Whether Pillow is about to reduce several channels of 16 bits to 8."""
+    return image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
+
+
+def _decode_16_bit_channels(data: bytes, orientation: int, num_channels: int) -> NDArray[np.uint16]:
+    try:
+        import cv2
+    except ImportError:
+        raise ValueError(
+            "it has several channels of 16 bits, which Pillow can't read. Install OpenCV, which can: pip install "
+            '"skcsflow[images]", or pass arrays'
+        ) from None
+    array: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16:
+        raise ValueError("it has several channels of 16 bits, which OpenCV can't read either; pass arrays")
+    if array.ndim == 3 and array.shape[2] >= 3:
+        array = array[..., [2, 1, 0, *range(3, array.shape[2])]]  # from blue, green, red
+        array = array if num_channels == 4 else array[..., :3]
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
 
 
 def _has_late_metadata(path: Path) -> bool:

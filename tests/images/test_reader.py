@@ -1,5 +1,9 @@
 """Image files and PIL images as arrays."""
 
+import struct
+import sys
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -155,3 +159,81 @@ def test_load_file_gives_bytes_and_whether_they_are_numpys(tmp_path):
     for name in ("a.NPY", "a.png"):
         (tmp_path / name).write_bytes(b"1234")
         assert load_file(tmp_path / name, name) == (name == "a.NPY", b"1234")
+
+
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
+"""What each orientation of EXIF asks for, by its definition."""
+
+DEEP = RNG.randint(0, 65536, size=(24, 30, 4)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("extension", ["png", "tiff"])
+@pytest.mark.parametrize("n_channels", [3, 4])
+def test_colours_of_16_bits_are_read_whole(tmp_path, extension, n_channels):
+    cv2 = pytest.importorskip("cv2")
+    path = tmp_path / f"deep.{extension}"
+    cv2.imwrite(str(path), DEEP[..., [2, 1, 0, 3][:n_channels]])
+    np.testing.assert_array_equal(read_image(path, "it"), DEEP[..., :3])
+    np.testing.assert_array_equal(read_image(path, "it", 4), DEEP[..., :n_channels])
+    with (
+        Image.open(path) as image,
+        pytest.raises(ValueError, match=r"it could.* 16 bits, of which Pillow keeps 8.*path"),
+    ):
+        read_pil(image, "it")
+
+
+def with_orientation(png, orientation):
+    """The bytes of a PNG file with that orientation in its metadata."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = exif.tobytes()[6:]
+    chunk = b"eXIf" + data
+    chunk = struct.pack(">I", len(data)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:33] + chunk + png[33:]  # behind the header
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_colours_of_16_bits_are_turned_as_pillow_turns_others(tmp_path, orientation):
+    cv2 = pytest.importorskip("cv2")
+    shallow = with_orientation(cv2.imencode(".png", COLOUR[..., ::-1])[1].tobytes(), orientation)
+    deep = with_orientation(cv2.imencode(".png", DEEP[..., [2, 1, 0]])[1].tobytes(), orientation)
+    for data, expected in ((shallow, COLOUR), (deep, DEEP[..., :3])):
+        (tmp_path / "turned.png").write_bytes(data)
+        np.testing.assert_array_equal(read_image(tmp_path / "turned.png", "it"), TURNS[orientation](expected))
+
+
+def test_colours_of_16_bits_without_opencv_raise_and_say_what_to_install(tmp_path, monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+    cv2.imwrite(str(tmp_path / "deep.png"), DEEP[..., :3])
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ValueError, match=r"it could not be read.* 16 bits.*skcsflow\[images\]"):
+        read_image(tmp_path / "deep.png", "it")
+
+
+@pytest.mark.parametrize("name", ["pages.tiff", "moves.gif", "moves.webp", "moves.png"])
+def test_files_of_several_pages_raise(tmp_path, name):
+    frames = [Image.fromarray(COLOUR), Image.fromarray(COLOUR[::-1]), Image.fromarray(255 - COLOUR)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    with pytest.raises(
+        ValueError, match=r"it could not be read as an image: it has 3 pages, of which only the first"
+    ):
+        read_image(tmp_path / name, "it")
+    with Image.open(tmp_path / name) as image:
+        image.seek(1)
+        read_pil(image, "it")  # the page that was chosen
+
+
+def test_tiff_with_smaller_pictures_of_itself_is_read(tmp_path):
+    frames = [Image.fromarray(COLOUR), Image.fromarray(COLOUR[::2, ::2])]
+    frames[1].encoderinfo = {"tiffinfo": {254: 1}}
+    frames[0].save(tmp_path / "pyramid.tiff", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(read_image(tmp_path / "pyramid.tiff", "it"), COLOUR)
