@@ -1,6 +1,6 @@
 """CS-Flow image anomaly detection as a scikit-learn estimator."""
 
-from skcsflow._detector import PAPER_PARAMS, CSFlowDetector
+from skcsflow._detector import PAPER_PARAMS, CSFlowDetector, Inspection
 from skcsflow._features import FeatureCacheInfo, feature_cache_info
 from skcsflow._regions import Region, find_regions
 from skcsflow._version import __version__
@@ -9,11 +9,12 @@ __all__ = [
     "PAPER_PARAMS",
     "CSFlowDetector",
     "FeatureCacheInfo",
+    "Inspection",
     "Region",
     "__version__",
     "feature_cache_info",
     "find_regions",
 ]
 
-for _class in (CSFlowDetector, FeatureCacheInfo, Region):
+for _class in (CSFlowDetector, FeatureCacheInfo, Inspection, Region):
     _class.__module__ = __name__  # where users import it from

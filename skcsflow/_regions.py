@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = ["Region", "find_regions", "label_regions"]
+__all__ = ["Region", "check_min_area", "find_regions", "label_regions"]
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -72,8 +72,7 @@ Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
         raise ValueError(f"anomaly_map has no pixels: its shape is {values.shape}.")
     if np.isnan(threshold):
         raise ValueError("threshold is NaN; pass a number.")
-    if not isinstance(min_area, Integral) or min_area < 1:
-        raise ValueError(f"min_area must be an int of at least 1, got {min_area!r}.")
+    check_min_area(min_area)
     # As a float64, because NumPy would round a Python float to the map's float32.
     labels, n_regions = label_regions(values > np.float64(threshold))
     areas = np.bincount(labels.ravel(), minlength=n_regions + 1)
@@ -93,6 +92,12 @@ Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
             )
         )
     return sorted(regions, key=lambda region: -region.peak)
+
+
+def check_min_area(min_area: Any) -> None:
+    """Check the parameter `min_area`."""
+    if not isinstance(min_area, Integral) or int(min_area) < 1:
+        raise ValueError(f"min_area must be an int of at least 1, got {min_area!r}.")
 
 
 def label_regions(mask: NDArray[Any]) -> tuple[NDArray[np.int32], int]:

@@ -29,6 +29,7 @@ from skcsflow._compute import (
     resolve_precision,
     training_precision,
 )
+from skcsflow._detector._inspection import InspectionMixin
 from skcsflow._detector._maps import MapsMixin
 from skcsflow._detector._parameters import (
     PARAMETER_CONSTRAINTS,
@@ -66,7 +67,9 @@ LEAST_GAIN = 0.02
 DOCUMENTATION = "https://skcsflow.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
 
 
-class CSFlowDetector(ThresholdsMixin, MapsMixin, OutlierMixin, TransformerMixin, BaseEstimator):
+class CSFlowDetector(
+    ThresholdsMixin, MapsMixin, InspectionMixin, OutlierMixin, TransformerMixin, BaseEstimator
+):
     """Image anomaly detection with cross-scale flows (CS-Flow).
 
     Learns from images of good parts alone. A frozen network turns each image into

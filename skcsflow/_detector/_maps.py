@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in, _num_samples, chec
 from skcsflow._checks import check_size
 from skcsflow._compute import Runner, map_on_cores, resolve_n_threads
 from skcsflow._images import as_sequence, is_row_matrix
-from skcsflow._regions import Region, find_regions
+from skcsflow._regions import Region, check_min_area, find_regions
 from skcsflow._scoring import ImageScores, fuse_map
 from skcsflow.nn import CSFlowModel
 
@@ -179,9 +179,7 @@ class MapsMixin:
             :func:`~skcsflow.find_regions`.
         """
         check_is_fitted(self)
-        find_regions(
-            np.zeros((1, 1)), 0.0, min_area=min_area
-        )  # a wrong min_area shows now, not after the work
+        check_min_area(min_area)
         with closing(self._maps_of(self._score_images(X))) as maps:
             return [find_regions(m, self.map_threshold_, min_area=min_area) for m in maps]
 

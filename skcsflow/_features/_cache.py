@@ -136,17 +136,22 @@ def open_cache(memory: Any) -> FeatureCache | None:
     Raises
     ------
     ValueError
-        Where `memory` is none of these.
+        Where `memory` is none of these, or a file.
     OSError
         Where its folder can't be written to.
     """
-    memory = check_memory(os.fspath(memory) if isinstance(memory, os.PathLike) else memory)
-    if getattr(memory, "location", "") is None:
+    memory = _as_memory(memory)
+    location = getattr(memory, "location", "")
+    if location is None:
         return None
+    if isinstance(location, str) and Path(location).is_file():
+        raise ValueError(
+            f"memory={location!r} is a file. Pass the path of a folder, which is made where it lacks."
+        )
     try:
         return FeatureCache(memory)
     except OSError as error:
-        raise OSError(f"memory={memory.location!r} can't be written to: {error}") from error
+        raise OSError(f"memory={location!r} can't be written to: {error}") from error
 
 
 def feature_cache_info(memory: Any) -> FeatureCacheInfo:
@@ -186,7 +191,7 @@ def feature_cache_info(memory: Any) -> FeatureCacheInfo:
     True
     """
     is_folder = isinstance(memory, (str, os.PathLike))
-    backend = getattr(check_memory(os.fspath(memory)) if is_folder else memory, "store_backend", None)
+    backend = getattr(_as_memory(memory) if is_folder else memory, "store_backend", None)
     if backend is None:
         raise ValueError(f"memory must be a folder or a joblib.Memory in a folder, got {memory!r}.")
     names = {"skcsflow", _entry.__name__}
@@ -195,6 +200,10 @@ def feature_cache_info(memory: Any) -> FeatureCacheInfo:
         item for item in items if (Path(item.path) / "output.pkl").exists()
     ]  # a killed writer leaves none
     return FeatureCacheInfo(len(items), sum(item.size for item in items))
+
+
+def _as_memory(memory: Any) -> Any:
+    return check_memory(os.path.expanduser(memory) if isinstance(memory, str | os.PathLike) else memory)
 
 
 class _NoEntryError(Exception):

@@ -187,6 +187,23 @@ def test_memory_of_a_file_that_changes_while_it_is_read_keeps_what_was_read(
         detector.score_samples([path])
 
 
+def test_memory_in_the_home_folder_is_there(grey_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for memory in ("~/one", Path("~/other")):
+        CSFlowDetector(**FAST, memory=memory).fit(grey_images[:4])
+        assert feature_cache_info(memory).n_images == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+
+
+def test_memory_that_is_a_file_raises(grey_images, tmp_path):
+    (tmp_path / "a_file").write_text("text")
+    for memory in (tmp_path / "a_file", str(tmp_path / "a_file")):
+        with pytest.raises(ValueError, match=r"memory='.*a_file' is a file\. Pass the path of a folder"):
+            CSFlowDetector(**FAST, memory=memory).fit(grey_images[:4])
+
+
 def test_memory_of_joblibs_default_verbosity_prints_nothing(grey_images, tmp_path, capfd):
     CSFlowDetector(**FAST, memory=joblib.Memory(tmp_path)).fit(grey_images[:2])
     assert "".join(capfd.readouterr()) == ""

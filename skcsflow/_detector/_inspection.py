@@ -1,0 +1,109 @@
+"""All that a detector says of an image, from one pass."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from math import nan
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from skcsflow._compute import Runner
+from skcsflow._regions import Region, check_min_area, find_regions
+from skcsflow._scoring import ImageScores, fuse_map
+from skcsflow.calibration import conformal_p_values
+from skcsflow.nn import CSFlowModel
+
+__all__ = ["Inspection", "InspectionMixin"]
+
+
+class Inspection(NamedTuple):
+    """What a detector says of one image.
+
+    Attributes
+    ----------
+    score : float
+        As `score_samples` gives it; higher is more normal. NaN where the image can't be read.
+    p_value : float
+        As `p_values` gives it; NaN before :meth:`CSFlowDetector.calibrate`.
+    verdict : int
+        As `predict` gives it: +1, or -1 where anomalous.
+    anomaly_map : ndarray of shape (H, W), float32
+        As `iter_maps` gives it, at the image's own size; higher is more anomalous.
+    mask : ndarray of shape (H, W), bool
+        True where the map is above `map_threshold_`.
+    regions : list of Region
+        As `predict_regions` gives them: the connected regions of the mask, the highest peak first.
+    """
+
+    score: float
+    p_value: float
+    verdict: int
+    anomaly_map: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    regions: list[Region]
+
+
+class InspectionMixin:
+    """The method of :class:`~skcsflow.CSFlowDetector` that says all of an image."""
+
+    offset_: float
+    map_threshold_: float
+    model_: CSFlowModel
+    _score_images: Callable[[Any], Generator[ImageScores, None, None]]
+    _current_runner: Callable[[], Runner]
+
+    def inspect(self, X: Any, *, min_area: int = 1) -> Iterator[Inspection]:
+        """Say all of each image, one after the other, from one pass.
+
+        Parameters
+        ----------
+        X : array-like of images, or iterator of images
+            Images, see :meth:`fit`. Of an iterator, such as a camera's, images are taken one by one, each when
+            its inspection is asked for.
+        min_area : int, default=1
+            Regions of fewer pixels are left out.
+
+        Returns
+        -------
+        iterator of Inspection
+            Score, p-value, verdict, map, mask and regions of each image in turn, as `score_samples`,
+            `p_values`, `predict`, `iter_maps` and `predict_regions` give them. Unless X is an iterator, threads
+            work ahead of it: close it, or take all of it, for them to end.
+
+        Examples
+        --------
+        >>> from skcsflow import CSFlowDetector
+        >>> from skcsflow.datasets import make_defects
+        >>> images = make_defects(n_normal=12, n_defective=0, random_state=0).images
+        >>> detector = CSFlowDetector(input_size=64, n_epochs=1, random_state=0).fit(images)
+        >>> camera = iter(images[:3])  # frames of OpenCV are BGR: frame[..., ::-1]
+        >>> [(found.verdict, found.anomaly_map.shape) for found in detector.inspect(camera)]
+        [(1, (128, 128)), (1, (128, 128)), (1, (128, 128))]
+        """
+        check_is_fitted(self)
+        check_min_area(min_area)
+        if isinstance(X, Iterator):
+            return (found for image in X for found in self._inspect(self._score_images([image]), min_area))
+        return self._inspect(self._score_images(X), min_area)  # what is wrong with X shows now
+
+    def _inspect(
+        self, images: Generator[ImageScores, None, None], min_area: int
+    ) -> Generator[Inspection, None, None]:
+        generator = self._current_runner().map_generator
+        calibration_scores = getattr(self, "calibration_scores_", None)
+        with closing(images):  # its threads end here, also where the caller keeps the error
+            for scored in images:
+                score, p_value = -scored.anomaly_score, nan
+                if calibration_scores is not None and scored.size is not None:
+                    p_value = float(conformal_p_values([score], calibration_scores)[0])
+                anomaly_map = fuse_map(generator, scored.scale_maps, scored.size or self.model_.input_size)
+                yield Inspection(
+                    score=score,
+                    p_value=p_value,
+                    verdict=1 if score - self.offset_ >= 0 else -1,
+                    anomaly_map=anomaly_map,
+                    mask=anomaly_map > np.float64(self.map_threshold_),
+                    regions=find_regions(anomaly_map, self.map_threshold_, min_area=min_area),
+                )
