@@ -1,5 +1,6 @@
 """Checks of arguments that several rooms take."""
 
+import os
 import sys
 from numbers import Integral
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["check_finite_scores", "check_size", "user_stack_level"]
 
-_FOLDERS = tuple(str(Path(path).parent) for path in (__file__, sklearn.__file__))
+_FOLDERS = tuple(str(Path(path).parent) + os.sep for path in (__file__, sklearn.__file__))
 """Where this package's code is, and scikit-learn's, whose wrappers lie between it and a user's."""
 
 

@@ -150,7 +150,7 @@ class FlowTrainer:
         noise_generator = torch.Generator(device).manual_seed(self.seed)
         flow.train()
         # Not disable=True, which starts a thread all the same.
-        bar = tqdm(total=self.n_epochs, unit="epoch") if self.verbose else None
+        bar = tqdm(total=self.n_epochs, desc="training", unit="epoch") if self.verbose else None
         with self._part_computing(device) as map_parts, bar or nullcontext():
             before = self._probe(flow, features, rows, map_parts)
             for _ in range(self.n_epochs):

@@ -44,6 +44,7 @@ from skcsflow._detector._persistence import (
     unpack_model,
     warn_of_other_versions,
 )
+from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import AUTO_FPR, ThresholdsMixin
 from skcsflow._features import FeatureMaps, ImageFeatures, extract_features, gather_features, open_cache
 from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
@@ -197,7 +198,8 @@ class CSFlowDetector(
         to 16 images, and one for every eight of a larger batch. Results don't depend on
         it. Acts in every call.
     verbose : int, default=0
-        Whether to show the training's progress. Acts in `fit`.
+        Whether to show progress on standard error: of reading images and extracting features, of the
+        training, and of scoring, each with its rate and the time that is left. Acts in every call.
 
     Attributes
     ----------
@@ -248,7 +250,7 @@ class CSFlowDetector(
 
     image_shape_: tuple[int, ...] | None
     history_: dict[str, NDArray[np.float64]]
-    _trained_highest: float | None  # value of all training images, scaled, where any was read
+    _trained_values: dict[str, float]  # highest value of the training images of each type, scaled
     _trained_images: NDArray[np.uint8]  # digests of what was fitted on, one a row
 
     def __init__(
@@ -474,7 +476,7 @@ class CSFlowDetector(
             if self.whiten and not is_continued:
                 initialize_whitening(model.flow, features, learnt)
             gain = trainer.train(model.flow, features, learnt)
-            if self._compares() and (reset or not has_few):
+            if self._compares() and not keeps_thresholds:  # or else kept thresholds would be of other scores
                 model.statistics.initialize(
                     maps for _, maps in score_features(runner, features, held_out, n_threads=n_threads)
                 )
@@ -485,9 +487,11 @@ class CSFlowDetector(
             self._warn_of_kept_thresholds(len(rows))
         else:
             self._set_thresholds(scores, peaks)
-        before = self._trained_highest if is_continued else None
-        images.warn_of_values(before)
-        self._trained_highest = max(before or 0.0, images.ranges.highest or 0.0) or None
+        images.warn_of_values(self._trained_values if is_continued else None)
+        values = images.ranges.summary()
+        if is_continued and self._trained_values and values:
+            values = {name: max(value, self._trained_values.get(name, 0.0)) for name, value in values.items()}
+        self._trained_values = values or (self._trained_values if is_continued else {})
         known = self._known_images() if is_continued else set()
         self._trained_images = np.array(
             [list(digest) for digest in sorted(known | images.contents)], dtype=np.uint8
@@ -543,13 +547,15 @@ class CSFlowDetector(
         folder = None if cache is None else cache.folder
         sizes: list[tuple[int, int]] = []
 
+        extracted = extract_features(runner, images, rows, n_threads=n_threads, cache=cache)
+
         def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
             for item in items:
                 sizes.append(item.size)
                 yield item.maps
 
         with (
-            closing(extract_features(runner, images, rows, n_threads=n_threads, cache=cache)) as items,
+            closing(with_progress(extracted, len(rows), "features", self.verbose)) as items,
             gather_features(maps_of(items), len(rows), runner.device, folder) as features,
         ):
             yield features, sizes
@@ -744,10 +750,10 @@ class CSFlowDetector(
     def _then_warn(
         self, scored: Generator[ImageScores, None, None], images: ImageCollection
     ) -> Generator[ImageScores, None, None]:
-        yield from scored
+        yield from with_progress(scored, len(images), "scores and maps", self.verbose)
         images.warn_of_errors("Their scores and maps are NaN.")
-        images.warn_of_values(self._trained_highest)
-        n_known = len(self._known_images() & (images.contents or set()))
+        images.warn_of_values(self._trained_values)
+        n_known = len(self._known_images() & images.contents) if images.contents else 0
         if n_known:
             warnings.warn(
                 f"{n_known} of the {len(images)} images of X were fitted on. Their scores are better than those of "

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skcsflow._compute import Runner
-from skcsflow._regions import Region, check_min_area, find_regions
+from skcsflow._detector._maps import regions_of
+from skcsflow._regions import Region, check_min_area
 from skcsflow._scoring import ImageScores, fuse_map
 from skcsflow.calibration import conformal_p_values
 from skcsflow.nn import CSFlowModel
@@ -104,6 +105,6 @@ class InspectionMixin:
                     p_value=p_value,
                     verdict=1 if score - self.offset_ >= 0 else -1,
                     anomaly_map=anomaly_map,
-                    mask=anomaly_map > np.float64(self.map_threshold_),
-                    regions=find_regions(anomaly_map, self.map_threshold_, min_area=min_area),
+                    mask=~(anomaly_map <= np.float64(self.map_threshold_)),
+                    regions=regions_of(anomaly_map, self.map_threshold_, min_area),
                 )

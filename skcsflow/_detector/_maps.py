@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import chain
+from math import nan
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -151,15 +152,15 @@ class MapsMixin:
         Returns
         -------
         ndarray of bool
-            True where the map is above `map_threshold_`. Of the shape that
+            True where the map is above `map_threshold_`, and everywhere in an image that can't be
+            read. Of the shape that
             :meth:`transform` gives: at `input_size` where images differ in size. The
             rate that :meth:`calibrate` promises is that of maps at the images' own size,
             which :meth:`predict_regions` always uses.
         """
         check_is_fitted(self)
-        return self._compute_maps(X) > np.float64(
-            self.map_threshold_
-        )  # NumPy would round a float to the maps' float32
+        # Not ">", so that an image that can't be read is marked. NumPy would round a float to the maps' float32.
+        return ~(self._compute_maps(X) <= np.float64(self.map_threshold_))
 
     def predict_regions(self, X: Any, *, min_area: int = 1) -> list[list[Region]]:
         """Find the connected regions of anomalous pixels.
@@ -176,12 +177,12 @@ class MapsMixin:
         list of lists of Region
             The regions of each image where its map, at the image's own size, is above
             `map_threshold_`; box, area and peak of each, the highest peak first. See
-            :func:`~skcsflow.find_regions`.
+            :func:`~skcsflow.find_regions`. An image that can't be read is one region, whose peak is NaN.
         """
         check_is_fitted(self)
         check_min_area(min_area)
         with closing(self._maps_of(self._score_images(X))) as maps:
-            return [find_regions(m, self.map_threshold_, min_area=min_area) for m in maps]
+            return [regions_of(m, self.map_threshold_, min_area) for m in maps]
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Name the pixels of the maps that `transform` gives for a 2-D X.
@@ -244,3 +245,11 @@ class MapsMixin:
                     )
                 fused = fuse_map(generator, scored.scale_maps, (height, width))
                 file.write(fused.astype("<f4", copy=False).tobytes())
+
+
+def regions_of(anomaly_map: NDArray[np.float32], threshold: float, min_area: int) -> list[Region]:
+    """Regions of a map; of an image that can't be read, all of it, so that it doesn't pass for good."""
+    if np.isnan(anomaly_map[0, 0]):
+        height, width = anomaly_map.shape
+        return [Region((0, 0, height, width), height * width, nan, (0, 0))]
+    return find_regions(anomaly_map, threshold, min_area=min_area)

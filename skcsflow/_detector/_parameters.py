@@ -91,7 +91,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
 }
 """Types and ranges, as scikit-learn's validation takes them."""
 
-ACTING_AFTER_FIT = ("image_shape", "value_range", "on_error", "memory", "engine", "n_jobs")
+ACTING_AFTER_FIT = ("image_shape", "value_range", "on_error", "memory", "engine", "n_jobs", "verbose")
 """Parameters that are used, and so checked, in every call after `fit` too."""
 
 

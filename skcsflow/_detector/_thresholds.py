@@ -1,7 +1,7 @@
 """Thresholds of a detector from images that it was not trained on."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Self
 
@@ -228,8 +228,8 @@ class ThresholdsMixin:
         with nullcontext(self.memory) if cached else tempfile.TemporaryDirectory() as memory:
             for learnt, held_out in splits:
                 fold: Any = clone(self).set_params(memory=memory, warm_start=False)
-                fold.fit(_safe_indexing(X, learnt), labels[learnt])
-                scores[held_out], peaks[held_out] = scores_and_peaks(fold, _safe_indexing(X, held_out))
+                fold.fit(_take(X, learnt), labels[learnt])
+                scores[held_out], peaks[held_out] = scores_and_peaks(fold, _take(X, held_out))
         return scores, peaks
 
     def _check_fitted_on(self, X: Any, defective: NDArray[np.bool_]) -> None:
@@ -244,7 +244,8 @@ class ThresholdsMixin:
             raise ValueError(
                 "With cv, X must be what the detector was fitted on, or its clones learn from other images than it "
                 f"did: {len(normal - known)} normal images of X were not fitted on, and {len(known - normal)} images "
-                "that were are missing."
+                "that were are missing. They are recognised in the form, and with the value_range, that they were "
+                "fitted in."
             )
 
 
@@ -276,3 +277,23 @@ def scores_and_peaks(detector: Any, X: Any) -> tuple[NDArray[np.float64], NDArra
         if scored.scale_maps and not np.isfinite(peaks[-1]):
             raise ValueError(f"The map of X[{row}] is not finite: its values are too large for float32.")
     return np.array(scores), np.array(peaks)
+
+
+class _Rows(Sequence[Any]):
+    """Some items of a data set, read when they are asked for."""
+
+    def __init__(self, items: Any, rows: NDArray[np.int64]) -> None:
+        self.items = items
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.items[int(self.rows[i])]
+
+
+def _take(X: Any, rows: NDArray[np.int64]) -> Any:
+    """Some rows of X. scikit-learn's own indexing would read those of a data set at once, and make a list of them."""
+    is_known = isinstance(X, list | tuple | np.ndarray) or hasattr(X, "to_numpy") or hasattr(X, "detach")
+    return _safe_indexing(X, rows) if is_known else _Rows(X, rows)

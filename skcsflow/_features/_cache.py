@@ -203,7 +203,14 @@ def feature_cache_info(memory: Any) -> FeatureCacheInfo:
 
 
 def _as_memory(memory: Any) -> Any:
-    return check_memory(os.path.expanduser(memory) if isinstance(memory, str | os.PathLike) else memory)
+    if not isinstance(memory, str | os.PathLike):
+        return check_memory(memory)
+    folder = os.path.expanduser(memory)
+    if os.path.isfile(folder):
+        raise ValueError(
+            f"memory={folder!r} is a file. Pass the path of a folder, which is made where it lacks."
+        )
+    return check_memory(folder)
 
 
 class _NoEntryError(Exception):

@@ -1,6 +1,7 @@
 """Any collection of images that a user has -> decoded images, one by one."""
 
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -19,6 +20,9 @@ from skcsflow._images._ranges import ValueRanges
 from skcsflow._images._reader import ImageFile, check_header, decode_file, load_file, read_pil
 
 __all__ = ["ImageCollection", "check_images"]
+
+_KINDS = (str, os.PathLike, bytes, bytearray, memoryview, BytesIO, Image.Image, np.ndarray, Tensor)
+"""Of what an image may be."""
 
 _N_SHOWN = 20
 _WAY_OUT = ' Mend them or leave them out, or set on_error="nan" to go on without them.'
@@ -64,6 +68,7 @@ class ImageCollection(Sequence[Tensor]):
         self.contents: set[bytes] | None = None
         self.errors: dict[int, str] = {}
         self.goes_on = False
+        self._reading = threading.Lock()
 
     def __len__(self) -> int:
         return (
@@ -220,18 +225,33 @@ class ImageCollection(Sequence[Tensor]):
             image = (image.to(torch.float64 if wide else torch.float32) - low) / (high - low)
         return _fit_channels(image, self.num_channels)
 
-    def warn_of_values(self, trained_highest: float | None) -> None:
+    def warn_of_values(self, trained: dict[str, float] | None) -> None:
         """Warn where values can't be what was meant, see :meth:`ValueRanges.warn`.
 
         Not of rows: scikit-learn's own checks pass numbers of any size, and expect no warning.
         """
         if self.row_shape is None:
-            self.ranges.warn(trained_highest)
+            self.ranges.warn(trained)
 
     def _item(self, i: int) -> Any:
-        item = self.items[int(i)]
-        if isinstance(item, tuple | list) and item and not isinstance(self.items, list | tuple | np.ndarray):
-            item = item[0]  # data sets of torch and torchvision give an image and its label
+        if isinstance(self.items, list | tuple | np.ndarray | Tensor):
+            return self.items[int(i)]
+        try:
+            with self._reading:  # data sets seldom expect several threads
+                item = self.items[int(i)]
+        except Exception as error:  # they read files by all kinds of libraries
+            raise ValueError(f"X[{i}] could not be read: {error}") from error
+        if item is None:
+            raise ValueError(f"X[{i}] is None, which some libraries give for an image that they can't read.")
+        if isinstance(item, tuple | list) and item:
+            # Data sets of torch and torchvision give an image and its label.
+            n_images = sum(isinstance(part, _KINDS) and getattr(part, "ndim", 2) >= 2 for part in item)
+            if n_images != 1 or not isinstance(item[0], _KINDS):
+                raise TypeError(
+                    f"X[{i}] is a {type(item).__name__} of {len(item)} items, which should be an image and perhaps its "
+                    "label. Pass arrays; of Hugging Face's data sets with_format('numpy') gives them."
+                )
+            item = item[0]
         if isinstance(item, Mapping):
             keys = list(item)
             raise TypeError(

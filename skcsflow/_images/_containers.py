@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from skcsflow._images._reader import expand_home
+
 __all__ = ["EXTENSIONS", "as_sequence", "find_images", "list_images"]
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy"})
@@ -50,7 +52,7 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     ...     [Path(path).name for path in list_images(folder)]
     ['a.png', 'b.JPG']
     """
-    return find_images(Path(folder).expanduser(), "folder", recursive=recursive)
+    return find_images(expand_home(folder), "folder", recursive=recursive)
 
 
 def as_sequence(X: Any) -> Any:
@@ -74,7 +76,9 @@ def as_sequence(X: Any) -> Any:
         Where X is one image in place of several, or can't be read in any order and more than once.
     """
     if isinstance(X, str | os.PathLike):
-        return find_images(Path(X).expanduser(), "X", recursive=False)
+        if not os.fspath(X):
+            raise ValueError("X is an empty string. Pass the path of a folder.")
+        return find_images(expand_home(X), "X", recursive=False)
     if isinstance(X, Image.Image):
         raise TypeError("X is one PIL image, not a collection of images. Pass [X].")
     if isinstance(X, bytes | bytearray | memoryview) or hasattr(X, "getvalue"):

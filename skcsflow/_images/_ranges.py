@@ -1,7 +1,7 @@
 """Values of images, and warnings where they can't be what was meant."""
 
+import threading
 import warnings
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,15 +20,6 @@ FAR_BELOW = 12.0
 """Images that reach no higher than this part of the training images, too: 12 bits are a 16th of 16 bits."""
 
 
-class _Values(NamedTuple):
-    kind: str
-    low: float
-    high: float
-    scaled_low: float
-    scaled_high: float
-    is_wide: bool
-
-
 class ValueRanges:
     """Lowest and highest values of the images that were decoded; for several threads at a time.
 
@@ -40,12 +31,12 @@ class ValueRanges:
 
     def __init__(self, value_range: tuple[float, float] | None) -> None:
         self.value_range = value_range
-        self._seen: list[_Values] = []
+        self._lock = threading.Lock()
+        self._of_types: dict[str, tuple[float, float]] = {}
 
-    @property
-    def highest(self) -> float | None:
-        """Highest value of all images, scaled; None where no image was decoded."""
-        return max((values.scaled_high for values in self._seen), default=None)
+    def summary(self) -> dict[str, float]:
+        """Highest value of the images of each type, scaled."""
+        return {kind: self._scale(kind, high) for kind, (_, high) in self._of_types.items()}
 
     def add(self, image: Tensor, name: str) -> None:
         """Take note of an image's values.
@@ -60,35 +51,58 @@ class ValueRanges:
         low, high = float(values.min()), float(values.max())
         if not (abs(low) < float("inf") and abs(high) < float("inf")):  # false for NaN too
             raise ValueError(f"Input X contains NaN or infinity: {name} does.")
-        is_integer = not image.is_floating_point() and image.dtype != torch.bool
-        start, end = self.value_range or (0, torch.iinfo(image.dtype).max if is_integer else 1)
-        scaled_low, scaled_high = ((value - start) / (end - start) for value in (low, high))
-        is_wide = is_integer and image.dtype.itemsize > 2
         kind = str(image.dtype).removeprefix("torch.")
-        self._seen.append(_Values(kind, low, high, scaled_low, scaled_high, is_wide))
+        with self._lock:
+            lowest, highest = self._of_types.get(kind, (low, high))
+            self._of_types[kind] = min(lowest, low), max(highest, high)
 
-    def warn(self, trained_highest: float | None) -> None:
+    def warn(self, trained: dict[str, float] | None) -> None:
         """Warn where values can't be what was meant.
 
         Parameters
         ----------
-        trained_highest : float or None
-            :attr:`highest` of the training images, where it is known.
+        trained : dict of str to float or None
+            The training images' :meth:`summary`, which is empty where none was read; None in the first training.
         """
-        if not self._seen:
+        if not self._of_types:
             return
-        kinds, lows, highs, scaled_lows, scaled_highs, are_wide = zip(*self._seen, strict=True)
-        lowest, highest = min(scaled_lows), max(scaled_highs)
-        if self.value_range is None and any(are_wide) and max(highs) < 2**16:
+        scaled = [[self._scale(kind, value) for value in pair] for kind, pair in self._of_types.items()]
+        lowest, highest = min(low for low, _ in scaled), max(high for _, high in scaled)
+        largest = max(high for _, high in self._of_types.values())
+        known = max(trained.values(), default=0.0) if trained else 0.0
+        # Figures are rounded, or else each frame of a camera would give a warning of its own.
+        if self.value_range is None and largest < 2**16 and any(_is_wide(kind) for kind in self._of_types):
             reason = "By the range of their type, as integers are scaled, all of these are nearly black"
         elif highest > FAR_OUTSIDE or lowest < -FAR_OUTSIDE:
-            reason = f"Scaled, they reach from {lowest:.3g} to {highest:.3g}, and not from 0 to 1"
-        elif trained_highest and not trained_highest / FAR_BELOW < highest < trained_highest * FAR_ABOVE:
-            reason = f"Scaled, they reach up to {highest:.2g}, those of the training images to {trained_highest:.2g}"
+            reason = f"Scaled, they reach from {lowest:.1g} to {highest:.1g}, and not from 0 to 1"
+        elif (
+            trained is None
+            and self.value_range is None
+            and set(self._of_types) == {"uint16"}
+            and largest < 2**12
+        ):
+            reason = f"That is {largest / 2**16:.1g} of the range of their type, as of a camera of 12 bits or fewer"
+        elif (
+            known
+            and {*self._of_types, *(trained or ())} != {"uint8"}
+            and not (known / FAR_BELOW < highest < known * FAR_ABOVE)
+        ):
+            reason = f"Scaled, they reach up to {highest:.1g}, those of the training images to {known:.1g}"
         else:
             return
         warnings.warn(
-            f"X holds {' and '.join(sorted(set(kinds)))} values from {min(lows):.6g} to {max(highs):.6g}. {reason}. "
-            "Set value_range=(low, high) to the values of black and white, or convert the images.",
+            f"X holds {' and '.join(sorted(self._of_types))} values up to {largest:.1g}. {reason}. Set "
+            "value_range=(low, high) to the values of black and white, or convert the images.",
             stacklevel=user_stack_level(),
         )
+
+    def _scale(self, kind: str, value: float) -> float:
+        dtype = getattr(torch, kind)
+        is_integer = not dtype.is_floating_point and dtype != torch.bool
+        start, end = self.value_range or (0, torch.iinfo(dtype).max if is_integer else 1)
+        return (value - start) / (end - start)
+
+
+def _is_wide(kind: str) -> bool:
+    dtype: torch.dtype = getattr(torch, kind)
+    return not dtype.is_floating_point and dtype.itemsize > 2

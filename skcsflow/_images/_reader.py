@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["ImageFile", "check_header", "decode_file", "image_size", "load_file", "read_image", "read_pil"]
+__all__ = [
+    "ImageFile",
+    "check_header",
+    "decode_file",
+    "expand_home",
+    "image_size",
+    "load_file",
+    "read_image",
+    "read_pil",
+]
 
 _ORIENTATION = 0x0112
 """The EXIF tag of an image's rotation."""
@@ -41,6 +50,12 @@ class ImageFile(NamedTuple):
     data: bytes
 
 
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """The path, with ``~`` at its beginning replaced by the home folder; not of a name that only begins so."""
+    path = Path(path)
+    return path.expanduser() if path.parts[:1] == ("~",) and not path.exists() else path
+
+
 def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
     """Read a file's bytes without decoding them.
 
@@ -61,7 +76,7 @@ def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
     ValueError
         Where there is no such file, or it can't be read.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     try:
         return ImageFile(path.suffix.lower() == ".npy", path.read_bytes())
     except FileNotFoundError as error:
@@ -78,7 +93,7 @@ def check_header(path: str | os.PathLike[str], name: str) -> None:
     ValueError
         Where it isn't, as :func:`load_file` and :func:`decode_file` do.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     try:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as file:
@@ -128,7 +143,9 @@ def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
         with Image.open(BytesIO(file.data)) as image:
             _check_one_picture(image)
             if _has_16_bit_channels(image):
-                return _decode_16_bit_channels(file.data, image.getexif().get(_ORIENTATION, 1), num_channels)
+                orientation = image.getexif().get(_ORIENTATION, 1)
+                array = _decode_16_bit_channels(file.data, orientation, num_channels)
+                return array[..., 0] if image.mode == "LA" else array
             return _to_array(ImageOps.exif_transpose(image), num_channels)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} could not be read as an image: no format that Pillow knows") from error

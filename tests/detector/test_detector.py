@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import re
 import threading
 import warnings
 import weakref
@@ -498,12 +499,19 @@ def test_partial_fit_of_few_images_trains_and_leaves_thresholds(make_fast, image
     assert detector.map_threshold_ != before[1]
 
 
-def test_partial_fit_keeps_what_calibrate_has_set(make_fast, images, grey_images):
-    detector = make_fast().fit(images).calibrate(grey_images[12:], fpr=0.1)
+@pytest.mark.parametrize("params", [{}, BY_DEFAULT], ids=["mean", "fused"])
+def test_partial_fit_keeps_what_calibrate_has_set(make_fast, images, grey_images, params):
+    detector = make_fast(**params).fit(images).calibrate(grey_images[12:], fpr=0.1)
+    statistics = copy.deepcopy(detector.model_.statistics.state_dict())
     before = detector.offset_, detector.map_threshold_, detector.calibration_scores_
     with pytest.warns(UserWarning, match=r"those of calibrate are kept\. Call calibrate"):
         detector.partial_fit(images)
     assert (detector.offset_, detector.map_threshold_) == before[:2]
+    # Scores that are compared with them must be the same measure.
+    assert all(
+        torch.equal(t, statistics[name]) for name, t in detector.model_.statistics.state_dict().items()
+    )
+    assert (detector.predict(grey_images[12:]) < 0).mean() < 0.3
     assert detector.p_values(images).shape == (12,)
     assert detector.calibration_scores_ is before[2]
     detector.fit(images)
@@ -1019,14 +1027,29 @@ def test_history_has_one_number_per_epoch(make, images, lr_schedule):
         assert history["learning_rate"][-1] < 1e-5
 
 
-def test_verbose_shows_progress_on_stderr_and_nothing_else_prints(make_fast, images, capfd):
+def test_verbose_shows_progress_on_stderr_and_nothing_else_prints(make_fast, images, capfd, tmp_path):
     make_fast(verbose=0).fit(images[:3]).predict(images[:3])
     assert capfd.readouterr() == ("", "")
-    make_fast(verbose=1).fit(images[:3])
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "epoch" in err
-    assert "loss=" in err
+    detector = make_fast(verbose=1).fit(images[:3])
+    shown, errors = capfd.readouterr()
+    assert shown == ""
+    assert re.search(r"features: 100%.* 3/3 .*image/s", errors)
+    assert re.search(r"training: 100%.* 1/1 .*epoch/s", errors)
+    for run in (
+        detector.predict,
+        detector.transform,
+        lambda X: list(detector.inspect(X)),
+        lambda X: detector.save_maps(X, tmp_path / "maps.npy"),
+        lambda X: detector.calibrate(255 - X, fpr=0.3),
+    ):
+        run(images[:4])
+        shown, errors = capfd.readouterr()
+        assert shown == ""
+        assert re.search(r"scores and maps: 100%.* 4/4 \[.*<00:00.*image/s", errors)
+    detector.predict(images[:1])
+    list(detector.inspect(iter(images[:2])))
+    detector.set_params(verbose=0).predict(images)
+    assert capfd.readouterr() == ("", "")
 
 
 # In scikit-learn's company

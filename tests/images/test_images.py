@@ -1,5 +1,6 @@
 """Every kind of X, good and bad."""
 
+import time
 from io import BytesIO
 
 import numpy as np
@@ -147,6 +148,49 @@ def test_score_samples_of_arrays_and_columns_of_other_libraries_gives_the_same_b
         np.testing.assert_array_equal(
             fitted.score_samples(X), fitted.score_samples(GREY), err_msg=str(type(X))
         )
+
+
+class OneReader(Lazy):
+    """A data set that must not be read by two threads at once, as those that seek in a file."""
+
+    def __getitem__(self, i):
+        self.position = i
+        time.sleep(0.002)
+        return self.items[self.position]
+
+
+def test_data_set_is_read_by_one_thread_at_a_time(fitted_copy):
+    images = list(GREY) * 4
+    expected = fitted_copy.score_samples(images)
+    np.testing.assert_array_equal(fitted_copy.set_params(n_jobs=4).score_samples(OneReader(images)), expected)
+
+
+def test_nested_lists_and_several_views_as_items_raise(fitted):
+    for item in (GREY[0].tolist(), [COLOUR[0], COLOUR[1]], (COLOUR[0], GREY[0])):
+        with pytest.raises(
+            TypeError, match=r"X\[0\] is a (list|tuple) of .* an image, and perhaps its label"
+        ):
+            fitted.score_samples(Lazy([item]))
+
+
+def test_calibrate_by_cv_of_a_labelled_data_set_reads_it_lazily(tiny_params):
+    tensor = torch.from_numpy(np.concatenate([COLOUR, 255 - COLOUR])).movedim(-1, 1)
+    images = torch.utils.data.TensorDataset(tensor, torch.zeros(len(tensor)))
+    detector = CSFlowDetector(**tiny_params).fit(images).calibrate(images, fpr=0.2, cv=2)
+    expected = CSFlowDetector(**tiny_params).fit(tensor).calibrate(tensor, fpr=0.2, cv=2)
+    np.testing.assert_array_equal(detector.calibration_scores_, expected.calibration_scores_)
+
+
+def test_names_that_begin_with_a_tilde_are_no_home_folder(fitted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(GREY[0]).save("~a.png")
+    np.testing.assert_array_equal(fitted.score_samples("."), fitted.score_samples(GREY[:1]))
+    np.testing.assert_array_equal(fitted.score_samples(["~a.png"]), fitted.score_samples(GREY[:1]))
+
+
+def test_empty_string_is_no_folder(fitted):
+    with pytest.raises(ValueError, match="X is an empty string"):
+        fitted.score_samples("")
 
 
 def test_data_set_is_read_item_by_item_and_each_once(fitted):

@@ -78,8 +78,12 @@ def test_scores_and_maps_of_images_that_cannot_be_read_are_nan(going_on, paths, 
         if len(found) == 16:
             assert np.isnan(found[list(BAD)]).all()
             np.testing.assert_array_equal(found[GOOD], maps)
-    assert not run("predict_masks")[list(BAD)].any()
-    assert all(run("predict_regions")[i] == [] for i in BAD)
+    masks = run("predict_masks")
+    assert masks[list(BAD)].all()  # what nobody could look at doesn't pass
+    np.testing.assert_array_equal(masks[GOOD], going_on.predict_masks(images))
+    regions = run("predict_regions")
+    assert all([r.area for r in regions[i]] == [going_on.model_.input_size[0] ** 2] for i in BAD)
+    assert [regions[i] for i in GOOD] == going_on.predict_regions(images)
     assert run("score") == going_on.score(images)
 
 
@@ -145,3 +149,23 @@ def test_unknown_on_error_raises_in_fit_and_after_it(fitted_copy, on_error):
     for method in (fitted_copy.fit, fitted_copy.score_samples):
         with pytest.raises(ValueError, match="on_error"):
             method(IMAGES)
+
+
+class FailingOrNone:
+    """A data set whose files can't be read, as it finds out, or which gives None for one."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        if i == 1:
+            raise OSError("image file is truncated")
+        return None if i == 2 else IMAGES[i]
+
+
+def test_items_of_a_data_set_that_cannot_be_read_are_named_or_nan(fitted, going_on):
+    with pytest.raises(ValueError, match=r"X\[1\] could not be read: image file is truncated"):
+        fitted.score_samples(FailingOrNone())
+    with pytest.warns(UserWarning, match=r"2 of the 4 .*X\[1\] could not be read: .*; X\[2\] is None"):
+        scores = going_on.score_samples(FailingOrNone())
+    np.testing.assert_array_equal(np.isnan(scores), [False, True, True, False])
