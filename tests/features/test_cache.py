@@ -264,12 +264,6 @@ def test_memory_of_another_kind_raises(grey_images, memory):
         CSFlowDetector(**FAST, memory=memory).fit(grey_images)
 
 
-def test_memory_at_a_file_raises_with_its_path(grey_images, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        CSFlowDetector(**FAST, memory=tmp_path / "file").fit(grey_images)
-
-
 def test_memory_of_ones_own_without_a_folder_is_used():
     class Memory:
         kept = {}  # noqa: RUF012

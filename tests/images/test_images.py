@@ -167,9 +167,7 @@ def test_data_set_is_read_by_one_thread_at_a_time(fitted_copy):
 
 def test_nested_lists_and_several_views_as_items_raise(fitted):
     for item in (GREY[0].tolist(), [COLOUR[0], COLOUR[1]], (COLOUR[0], GREY[0])):
-        with pytest.raises(
-            TypeError, match=r"X\[0\] is a (list|tuple) of .* an image, and perhaps its label"
-        ):
+        with pytest.raises(TypeError, match=r"X\[0\] is a (list|tuple) of .* an image and perhaps its label"):
             fitted.score_samples(Lazy([item]))
 
 
