@@ -109,7 +109,7 @@ ax.hist(scores[~is_defective], bins, alpha=0.7, color="#0072B2", label="good, he
 ax.hist(np.clip(scores[is_defective], bins[0], None), bins, alpha=0.7, color="#D55E00", label="defective")
 ax.axvline(detector.offset_, color="black", linestyle="--", linewidth=1, label="threshold")
 ax.set(xlabel="score (higher is more normal)", ylabel="cells")
-ax.legend(loc="upper left")
+ax.legend(loc="upper right")
 
 figure.savefig(output / "solar_cells.png", dpi=110)
 print(f"saved {output / 'solar_cells.png'} and {path}")
