@@ -22,6 +22,7 @@ and the mean of the 15 categories of MVTec AD. Other figures of the paper could 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -40,6 +41,7 @@ from sklearn.utils import Bunch
 from benchmarks._report import RESULTS, print_table, with_earlier, write
 from benchmarks._resume import Key, Prepared, Results, run_jobs, source_digest
 from skcsflow import PAPER_PARAMS, CSFlowDetector
+from skcsflow._images import mask_files
 from skcsflow.datasets import load_image_folder, read_mask
 from skcsflow.metrics import f1_max, pixel_average_precision_score, pixel_roc_auc_score, pro_auc_score
 
@@ -130,18 +132,14 @@ def prepare(root: Path, category: str, params: Mapping[str, Any]) -> Prepared:
         "skcsflow": source_digest(),
         "cuda": torch.cuda.is_available(),
         "data": fingerprint(
-            root, [*data.train, *data.test, *chain.from_iterable(map(mask_files, data.masks))]
+            root,
+            [*data.train, *data.test, *chain.from_iterable(mask_files(mask) or () for mask in data.masks)],
         ),
     }
     return made_with, partial(measure, detector, data)
 
 
-def mask_files(mask: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """The files of an image's mask."""
-    return () if mask is None else (mask,) if isinstance(mask, str) else mask
-
-
-def fingerprint(root: Path, paths: Iterable[str]) -> str:
+def fingerprint(root: Path, paths: Iterable[str | os.PathLike[str]]) -> str:
     """Digest of the names and sizes of files."""
     files = [Path(path) for path in paths]
     lines = [f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in files]

@@ -47,7 +47,14 @@ from skcsflow._detector._persistence import (
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import AUTO_FPR, ThresholdsMixin
 from skcsflow._features import FeatureMaps, ImageFeatures, extract_features, gather_features, open_cache
-from skcsflow._images import ImageCollection, check_images, check_rows, is_row_matrix, resolve_image_shape
+from skcsflow._images import (
+    DIGEST_SIZE,
+    ImageCollection,
+    check_images,
+    check_rows,
+    is_row_matrix,
+    resolve_image_shape,
+)
 from skcsflow._labels import normal_rows
 from skcsflow._scoring import ImageScores, fuse_map, score_features, score_images
 from skcsflow._training import FlowTrainer, initialize_whitening, resolve_n_epochs
@@ -488,15 +495,21 @@ class CSFlowDetector(
         else:
             self._set_thresholds(scores, peaks)
         images.warn_of_values(self._trained_values if is_continued else None)
-        values = images.ranges.summary()
-        if is_continued and self._trained_values and values:
-            values = {name: max(value, self._trained_values.get(name, 0.0)) for name, value in values.items()}
-        self._trained_values = values or (self._trained_values if is_continued else {})
-        known = self._known_images() if is_continued else set()
-        self._trained_images = np.array(
-            [list(digest) for digest in sorted(known | images.contents)], dtype=np.uint8
-        )
+        self._remember(images, is_continued)
         return gain
+
+    def _remember(self, images: ImageCollection, is_continued: bool) -> None:
+        """Remember of the training images what later calls compare with."""
+        values, contents = images.ranges.summary(), images.contents or set()
+        if is_continued:
+            for kind, highest in self._trained_values.items():
+                values[kind] = max(highest, values.get(kind, highest))
+            contents |= self._known_images()
+        self._trained_values = values
+        # A row for each, as no bytes objects may be in a saved detector.
+        self._trained_images = np.frombuffer(b"".join(sorted(contents)), dtype=np.uint8).reshape(
+            -1, DIGEST_SIZE
+        )
 
     def _readable_rows(
         self, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
@@ -505,7 +518,6 @@ class CSFlowDetector(
         if self.on_error == "raise":
             images.check_files(rows.tolist())
             return rows
-
         readable = rows[list(map_on_cores(images.is_readable, rows.tolist(), n_threads))]
         images.warn_of_errors("They are left out of the training.")
         if len(readable) == 0:

@@ -144,10 +144,6 @@ def open_cache(memory: Any) -> FeatureCache | None:
     location = getattr(memory, "location", "")
     if location is None:
         return None
-    if isinstance(location, str) and Path(location).is_file():
-        raise ValueError(
-            f"memory={location!r} is a file. Pass the path of a folder, which is made where it lacks."
-        )
     try:
         return FeatureCache(memory)
     except OSError as error:

@@ -15,14 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 from skcsflow._checks import user_stack_level
-from skcsflow._images._containers import as_sequence
+from skcsflow._images._containers import IMAGE_TYPES, as_sequence
 from skcsflow._images._ranges import ValueRanges
-from skcsflow._images._reader import ImageFile, check_header, decode_file, load_file, read_pil
+from skcsflow._images._reader import NPY, ImageFile, check_header, decode_file, load_file, read_pil
+from skcsflow._images._standardize import scale
 
-__all__ = ["ImageCollection", "check_images"]
+__all__ = ["DIGEST_SIZE", "ImageCollection", "check_images"]
 
-_KINDS = (str, os.PathLike, bytes, bytearray, memoryview, BytesIO, Image.Image, np.ndarray, Tensor)
-"""Of what an image may be."""
+DIGEST_SIZE = 8
+"""Bytes of a short digest."""
 
 _N_SHOWN = 20
 _WAY_OUT = ' Mend them or leave them out, or set on_error="nan" to go on without them.'
@@ -71,9 +72,8 @@ class ImageCollection(Sequence[Tensor]):
         self._reading = threading.Lock()
 
     def __len__(self) -> int:
-        return (
-            int(self.items.shape[0]) if hasattr(self.items, "shape") else len(self.items)
-        )  # zarr has no len
+        # zarr's arrays have no length.
+        return int(self.items.shape[0]) if hasattr(self.items, "shape") else len(self.items)
 
     def __getitem__(self, i: Any) -> Any:
         """Image `i`: :meth:`load` and :meth:`decode` in one."""
@@ -137,7 +137,7 @@ class ImageCollection(Sequence[Tensor]):
             content = read_pil(content, self._name(i, content), self.num_channels)
         elif isinstance(content, bytes | bytearray | memoryview | BytesIO):
             data = content.getvalue() if isinstance(content, BytesIO) else bytes(content)
-            content = ImageFile(data.startswith(b"\x93NUMPY"), data)
+            content = ImageFile(data.startswith(NPY), data)
         if self.contents is not None:
             self.contents.add(self.short_digest(content))
         return content
@@ -160,8 +160,8 @@ class ImageCollection(Sequence[Tensor]):
         return digest.digest()
 
     def short_digest(self, content: Any) -> bytes:
-        """The first 8 bytes of :meth:`digest`, enough to recognise an image by."""
-        return self.digest(content)[:8]
+        """The beginning of :meth:`digest`, enough to recognise an image by."""
+        return self.digest(content)[:DIGEST_SIZE]
 
     def decode(self, i: int, content: Any) -> Tensor:
         """Decode and check image `i`.
@@ -218,11 +218,7 @@ class ImageCollection(Sequence[Tensor]):
                 image = image.movedim(-1, 0)
         self.ranges.add(image, name)
         if self.value_range is not None:
-            low, high = self.value_range
-            wide = image.dtype == torch.float64 or (
-                not image.is_floating_point() and image.dtype.itemsize > 2
-            )
-            image = (image.to(torch.float64 if wide else torch.float32) - low) / (high - low)
+            image = scale(image, *self.value_range)
         return _fit_channels(image, self.num_channels)
 
     def warn_of_values(self, trained: dict[str, float] | None) -> None:
@@ -245,8 +241,8 @@ class ImageCollection(Sequence[Tensor]):
             raise ValueError(f"X[{i}] is None, which some libraries give for an image that they can't read.")
         if isinstance(item, tuple | list) and item:
             # Data sets of torch and torchvision give an image and its label.
-            n_images = sum(isinstance(part, _KINDS) and getattr(part, "ndim", 2) >= 2 for part in item)
-            if n_images != 1 or not isinstance(item[0], _KINDS):
+            n_images = sum(isinstance(part, IMAGE_TYPES) and getattr(part, "ndim", 2) >= 2 for part in item)
+            if n_images != 1 or not isinstance(item[0], IMAGE_TYPES):
                 raise TypeError(
                     f"X[{i}] is a {type(item).__name__} of {len(item)} items, which should be an image and perhaps its "
                     "label. Pass arrays; of Hugging Face's data sets with_format('numpy') gives them."

@@ -1,18 +1,32 @@
 """What users hold images in -> a sequence of them."""
 
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from skcsflow._images._reader import expand_home
 
-__all__ = ["EXTENSIONS", "as_sequence", "find_images", "list_images"]
+__all__ = [
+    "EXTENSIONS",
+    "IMAGE_TYPES",
+    "as_sequence",
+    "find_images",
+    "list_images",
+    "visible_entries",
+    "walk_files",
+]
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy"})
 """Of files that are taken for images, in lower case."""
+
+IMAGE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, BytesIO, Image.Image, np.ndarray, Tensor)
+"""What an image may be given as."""
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[str]:
@@ -38,7 +52,7 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     FileNotFoundError
         If there is no such folder.
     ValueError
-        If it is a file, or there is no image in it.
+        If it is a file, there is no image in it, or with `recursive` a folder in it is a link to one above.
 
     Examples
     --------
@@ -98,9 +112,9 @@ def find_images(folder: Path, name: str, *, recursive: bool) -> list[str]:
     if not folder.is_dir():
         hint = " Pass the folder itself, or sorted(glob.glob(...))." if "*" in str(folder) else ""
         raise FileNotFoundError(f"There is no folder {name}={str(folder)!r}.{hint}")
-    paths = list(_walk(folder, recursive))
+    paths = list(walk_files(folder, EXTENSIONS, recursive=recursive))
     if not paths:
-        folders = [path.name for path in _visible(folder) if path.is_dir()]
+        folders = [path.name for path in visible_entries(folder) if path.is_dir()]
         hint = ""
         if folders and not recursive:
             hint = (
@@ -112,14 +126,29 @@ def find_images(folder: Path, name: str, *, recursive: bool) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
-    entries = _visible(folder)
-    yield from (path for path in entries if path.suffix.lower() in EXTENSIONS and path.is_file())
+def walk_files(
+    folder: Path, extensions: Collection[str], *, recursive: bool, above: tuple[Path, ...] = ()
+) -> Iterator[Path]:
+    """Files with these extensions, in lower case, sorted by name; then, folder by folder, those further down.
+
+    Raises
+    ------
+    ValueError
+        Where a folder is a link to one that it lies in.
+    """
+    real = folder.resolve()
+    if real in above:
+        raise ValueError(f"The folder {str(folder)!r} is a link to a folder that it lies in. Remove it.")
+    entries = visible_entries(folder)
+    yield from (path for path in entries if path.suffix.lower() in extensions and path.is_file())
     if recursive:
         for path in entries:
             if path.is_dir():
-                yield from _walk(path, recursive)
+                yield from walk_files(path, extensions, recursive=True, above=(*above, real))
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible_entries(folder: Path) -> list[Path]:
+    """Files and folders whose names don't begin with a dot, sorted by name; none if there is no folder."""
+    if not folder.is_dir():
+        return []
     return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda p: p.name)

@@ -1,13 +1,25 @@
 """Mask files -> boolean arrays."""
 
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skcsflow._images._reader import ImageFile, decode_file, load_file
 
-__all__ = ["read_mask_file"]
+__all__ = ["mask_files", "read_mask_file"]
+
+
+def mask_files(mask: Any) -> tuple[str | os.PathLike[str], ...] | None:
+    """Files that an entry of a sequence of masks names: none for None, and None where it is a mask itself.
+
+    pandas makes NaN of None. Several files are the masks of one image.
+    """
+    if mask is None or (isinstance(mask, float) and np.isnan(mask)):
+        return ()
+    files = mask if isinstance(mask, tuple) and mask else (mask,)
+    return files if all(isinstance(file, str | os.PathLike) for file in files) else None
 
 
 def read_mask_file(path: str | os.PathLike[str], name: str) -> NDArray[np.bool_]:

@@ -3,6 +3,8 @@
 import os
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 __all__ = [
+    "NPY",
     "ImageFile",
     "check_header",
     "decode_file",
@@ -25,11 +28,15 @@ __all__ = [
 _ORIENTATION = 0x0112
 """The EXIF tag of an image's rotation."""
 
-_NPY = b"\x93NUMPY"
+NPY = b"\x93NUMPY"
+"""What a file of NumPy's format begins with."""
+
 _TIFF_WIDTH_HEIGHT = (256, 257)
 _TIFF_KIND_OF_PAGE = 254
 _TIFF_SMALLER_OR_MASK = 0b101
 """Of that number, the bits for a page that shows the same in a smaller size, or what is transparent."""
+
+_EMPTY = "the file has 0 bytes"
 
 _LOADING = threading.Lock()
 """PIL opens images lazily; where one image is in X twice, two threads must not load it at once."""
@@ -56,6 +63,19 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
     return path.expanduser() if path.parts[:1] == ("~",) and not path.exists() else path
 
 
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with an image into a ValueError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ValueError(f"{name}: there is no such file.") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} could not be read as an image: no format that Pillow knows") from error
+    except Exception as error:  # decoders raise all kinds of errors on damaged files
+        raise ValueError(f"{name} could not be read as an image: {error}") from error
+
+
 def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
     """Read a file's bytes without decoding them.
 
@@ -77,12 +97,8 @@ def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
         Where there is no such file, or it can't be read.
     """
     path = expand_home(path)
-    try:
+    with _naming(name):
         return ImageFile(path.suffix.lower() == ".npy", path.read_bytes())
-    except FileNotFoundError as error:
-        raise ValueError(f"{name}: there is no such file.") from error
-    except OSError as error:
-        raise ValueError(f"{name} could not be read as an image: {error}") from error
 
 
 def check_header(path: str | os.PathLike[str], name: str) -> None:
@@ -94,21 +110,17 @@ def check_header(path: str | os.PathLike[str], name: str) -> None:
         Where it isn't, as :func:`load_file` and :func:`decode_file` do.
     """
     path = expand_home(path)
-    try:
+    with _naming(name), path.open("rb") as file:
+        start = file.read(len(NPY))
+        if not start:
+            raise ValueError(_EMPTY)
         if path.suffix.lower() == ".npy":
-            with path.open("rb") as file:
-                if file.read(6) != _NPY:
-                    raise ValueError("it is no file of NumPy's format")
+            if start != NPY:
+                raise ValueError("it is no file of NumPy's format")
         else:
-            with Image.open(path):
+            file.seek(0)
+            with Image.open(file):
                 pass
-    except FileNotFoundError as error:
-        raise ValueError(f"{name}: there is no such file.") from error
-    except UnidentifiedImageError as error:
-        reason = "no format that Pillow knows" if path.stat().st_size else "the file has 0 bytes"
-        raise ValueError(f"{name} could not be read as an image: {reason}") from error
-    except Exception as error:  # decoders raise all kinds of errors on damaged files
-        raise ValueError(f"{name} could not be read as an image: {error}") from error
 
 
 def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
@@ -134,9 +146,9 @@ def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
         Where no format fits, the file is damaged or has several pages, or a package is missing that reads colours of
         16 bits per channel.
     """
-    if not file.data:
-        raise ValueError(f"{name} could not be read as an image: the file has 0 bytes")
-    try:
+    with _naming(name):
+        if not file.data:
+            raise ValueError(_EMPTY)
         if file.is_npy:
             array: NDArray[Any] = np.load(BytesIO(file.data), allow_pickle=False)
             return array
@@ -147,10 +159,6 @@ def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
                 array = _decode_16_bit_channels(file.data, orientation, num_channels)
                 return array[..., 0] if image.mode == "LA" else array
             return _to_array(ImageOps.exif_transpose(image), num_channels)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name} could not be read as an image: no format that Pillow knows") from error
-    except Exception as error:  # decoders raise all kinds of errors on damaged files
-        raise ValueError(f"{name} could not be read as an image: {error}") from error
 
 
 def read_image(path: str | os.PathLike[str], name: str, num_channels: int = 3) -> NDArray[Any]:
@@ -160,7 +168,7 @@ def read_image(path: str | os.PathLike[str], name: str, num_channels: int = 3) -
 
 def read_pil(image: Image.Image, name: str, num_channels: int = 3) -> NDArray[Any]:
     """Read the pixels of a PIL image, by the rules and with the errors of :func:`decode_file`."""
-    try:
+    with _naming(name):
         with _LOADING:
             if _has_16_bit_channels(image):
                 raise ValueError(
@@ -169,8 +177,6 @@ def read_pil(image: Image.Image, name: str, num_channels: int = 3) -> NDArray[An
                 )
             image = ImageOps.exif_transpose(image)
         return _to_array(image, num_channels)
-    except Exception as error:
-        raise ValueError(f"{name} could not be read as an image: {error}") from error
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from skcsflow._images._containers import IMAGE_TYPES
+
 __all__ = ["check_rows", "is_row_matrix", "resolve_image_shape"]
 
 
@@ -49,8 +51,7 @@ def _holds_images(X: Any) -> bool:
     values = X.to_numpy() if hasattr(X, "to_numpy") else X
     if values.dtype.kind in "UT":
         return True
-    kinds = (str, os.PathLike, Image.Image, np.ndarray, Tensor)
-    return values.dtype.kind == "O" and any(isinstance(v, kinds) for v in values.flat)
+    return values.dtype.kind == "O" and any(isinstance(v, IMAGE_TYPES) for v in values.flat)
 
 
 def _is_object(X: Any) -> bool:

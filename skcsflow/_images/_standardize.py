@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["standardize"]
+__all__ = ["scale", "standardize"]
 
 
 def standardize(
@@ -47,10 +47,17 @@ def standardize(
     return batch.to(dtype).expand(-1, first.shape[0], -1, -1)
 
 
+def scale(images: Tensor, low: float, high: float) -> Tensor:
+    """Scale images so that `low` becomes 0 and `high` 1."""
+    return (_to_floating(images) - low) / (high - low)
+
+
 def _to_unit_range(images: Tensor) -> Tensor:
-    if images.dtype == torch.bool:
-        return images.to(torch.float32)
-    if images.is_floating_point():
-        return images if images.dtype in (torch.float32, torch.float64) else images.to(torch.float32)
-    wide = torch.float64 if images.dtype.itemsize > 2 else torch.float32
-    return images.to(wide) / torch.iinfo(images.dtype).max
+    is_integer = not images.is_floating_point() and images.dtype != torch.bool
+    floating = _to_floating(images)
+    return floating / torch.iinfo(images.dtype).max if is_integer else floating
+
+
+def _to_floating(images: Tensor) -> Tensor:
+    is_wide = images.dtype == torch.float64 or (not images.is_floating_point() and images.dtype.itemsize > 2)
+    return images.to(torch.float64 if is_wide else torch.float32)

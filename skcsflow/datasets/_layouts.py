@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
+from skcsflow._images import EXTENSIONS, visible_entries, walk_files
+
 __all__ = ["find_files", "find_folder", "find_good_folder", "find_images", "find_kinds"]
 
-_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_EXTENSIONS = EXTENSIONS - {".npy"}
+"""Of files whose size can be read without their pixels."""
 
 _NAMES_OF_GOOD = frozenset({"good", "normal", "ok"})
 """Names of folders, in lower case, that nobody gives to a kind of defect."""
@@ -54,7 +57,7 @@ def find_good_folder(base: Path, good: str) -> Path:
         return train / good
     if (base / "Data" / "Images").is_dir() or (base / "split_csv").is_dir():
         raise ValueError(_VISA.format(base=str(base)))
-    files = [path for path in _visible(train) if _is_image(path)]
+    files = [path for path in visible_entries(train) if _is_image(path)]
     if pair := _find_side_by_side(files or sorted(base.glob("kos*/*.*")), {"_gt", "_label"}):
         raise ValueError(_KOLEKTOR.format(image=str(pair[0]), mask=str(pair[1]), good=good))
     hint = ""
@@ -78,7 +81,7 @@ def find_kinds(test: Path, good: str) -> list[Path]:
     ValueError
         If an image lies beside them, or a folder for good images isn't called `good`.
     """
-    for path in _visible(test):
+    for path in visible_entries(test):
         if _is_image(path):
             raise ValueError(
                 f"The image {str(path)!r} lies directly in the folder test. Move it to test/{good}/ or "
@@ -123,20 +126,8 @@ def find_files(folder: Path) -> list[Path]:
     ValueError
         If a folder is a link to one that it lies in.
     """
-    return sorted(_walk(folder, ()), key=lambda path: path.relative_to(folder).parts)
-
-
-def _walk(folder: Path, above: tuple[Path, ...]) -> list[Path]:
-    real = folder.resolve()
-    if real in above:
-        raise ValueError(f"The folder {str(folder)!r} is a link to a folder that it lies in. Remove it.")
-    images = []
-    for path in _visible(folder):
-        if path.is_dir():
-            images += _walk(path, (*above, real))
-        elif _is_image(path):
-            images.append(path)
-    return images
+    found = walk_files(folder, _EXTENSIONS, recursive=True)
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
 def _find_side_by_side(files: list[Path], suffixes: set[str]) -> tuple[Path, Path] | None:
@@ -155,13 +146,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_dir()]
-
-
-def _visible(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda p: p.name)
+    return [path for path in visible_entries(folder) if path.is_dir()]
 
 
 def _is_image(path: Path) -> bool:

@@ -79,7 +79,7 @@ def f1_max(
         defect, scores, weights = defect[is_counted], scores[is_counted], weights[is_counted]
     for has_kind, kind in ((defect.any(), "defective"), (not defect.all(), "normal")):
         if len(defect) == 0 or not has_kind:
-            warn_undefined("f1_max", f"{kind} images in y_true", sample_weight, stacklevel=4)
+            warn_undefined("f1_max", f"{kind} images in y_true", sample_weight)
             return (float("nan"), float("nan")) if return_threshold else float("nan")
     curve = threshold_curve(
         scores[~defect],

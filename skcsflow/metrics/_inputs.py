@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
+from skcsflow._checks import user_stack_level
+from skcsflow._images import mask_files
 from skcsflow.datasets import read_mask
 
 __all__ = ["Image", "Pixels", "check_weights", "warn_undefined"]
@@ -186,13 +188,13 @@ def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray
     return np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
 
 
-def warn_undefined(metric: str, missing: str, sample_weight: ArrayLike | None, *, stacklevel: int) -> None:
+def warn_undefined(metric: str, missing: str, sample_weight: ArrayLike | None) -> None:
     """Warn, as scikit-learn does, that a metric is NaN because one kind of images or pixels is missing."""
     warnings.warn(
         f"There are no {missing}{' of non-zero weight' if sample_weight is not None else ''}. "
         f"{metric} is not defined in that case and is NaN.",
         UndefinedMetricWarning,
-        stacklevel=stacklevel,
+        stacklevel=user_stack_level(),
     )
 
 
@@ -248,12 +250,10 @@ def _as_images(images: Any, name: str, *, may_be_files: bool = False) -> list[An
 
 
 def _as_mask(mask: Any, name: str) -> Any:
-    paths = mask if isinstance(mask, tuple) and mask else (mask,)  # of one image
-    if all(isinstance(path, str | os.PathLike) for path in paths):
-        return _MaskFile(paths, f"{name} ({os.fspath(paths[0])!r})")
-    if mask is None or (isinstance(mask, float) and np.isnan(mask)):  # pandas makes NaN of None
-        return None
-    return np.asanyarray(mask)
+    files = mask_files(mask)
+    if files is None:
+        return np.asanyarray(mask)
+    return _MaskFile(files, f"{name} ({os.fspath(files[0])!r})") if files else None
 
 
 def _release(image: Any) -> None:

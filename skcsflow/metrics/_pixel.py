@@ -342,7 +342,7 @@ def pro_score(masks: Any, predicted_masks: Any, *, sample_weight: ArrayLike | No
             covered += float(np.sum(overlap, where=image.map[image.mask] != 0))
             n_regions += float(np.sum(overlap))
     if n_regions == 0:
-        warn_undefined("pro_score", "defective pixels in masks", sample_weight, stacklevel=3)
+        warn_undefined("pro_score", "defective pixels in masks", sample_weight)
         return float("nan")
     return min(covered / n_regions, 1.0)  # rounding may end slightly above
 
@@ -362,6 +362,6 @@ def _curve(
         if count == 0:
             for _ in pixels:  # reads all maps, so that NaN in them is an error here too
                 pass
-            warn_undefined(name, f"{kind} pixels in masks", sample_weight, stacklevel=5)
+            warn_undefined(name, f"{kind} pixels in masks", sample_weight)
             return None
     return pixel_curve(pixels, n_bins, per_region=per_region)

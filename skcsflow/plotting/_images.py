@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skcsflow._images import as_sequence, read_image, read_pil
+from skcsflow._images import as_sequence, mask_files, read_image, read_pil
 from skcsflow.datasets import read_mask
 
 __all__ = ["file_names", "read_images", "read_maps", "read_masks", "resize_map", "resize_mask"]
@@ -151,11 +151,9 @@ def _to_array(item: Any, name: str) -> NDArray[Any]:
 
 
 def _to_mask(item: Any, name: str) -> NDArray[np.bool_] | None:
-    if item is None or (isinstance(item, float) and np.isnan(item)):  # pandas makes NaN of None
-        return None
-    is_files = isinstance(item, tuple) and item and all(isinstance(path, str | os.PathLike) for path in item)
-    if is_files or isinstance(item, str | os.PathLike):
-        return read_mask(item)
+    files = mask_files(item)
+    if files is not None:
+        return read_mask(files) if files else None
     array = _to_array(item, name)
     if array.ndim == 3:
         is_stack = array.shape[0] == 1 and array.shape[2] > 4  # (1, H, W), of a torch model's (n, 1, H, W)

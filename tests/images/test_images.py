@@ -105,6 +105,7 @@ def test_score_samples_of_tables_of_pandas_gives_the_same_bits(fitted, tmp_path)
         "Series of strings": pd.Series(names, dtype="string"),
         "Categorical": pd.Series(names, dtype="category"),
         "DataFrame": pd.DataFrame({"path": names}),
+        "DataFrame of contents": pd.DataFrame({"content": [path.read_bytes() for path in paths]}),
         "DataFrame of images": pd.DataFrame({"image": [Image.fromarray(i) for i in GREY]}),
     }.items():
         np.testing.assert_array_equal(fitted.score_samples(X), expected, err_msg=kind)
@@ -228,6 +229,15 @@ def test_list_images_is_sorted_takes_any_case_and_leaves_out_what_is_hidden(tmp_
     names = [str(tmp_path / name) for name in ("a.png", "b.JPG")]
     assert list_images(tmp_path) == names
     assert list_images(str(tmp_path), recursive=True) == [*names, str(tmp_path / "sub" / "d.Tiff")]
+
+
+def test_list_images_of_a_folder_that_links_to_one_above_raises(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.png").touch()
+    (tmp_path / "sub" / "again").symlink_to(tmp_path, target_is_directory=True)
+    assert list_images(tmp_path) == [str(tmp_path / "a.png")]
+    with pytest.raises(ValueError, match=r"sub/again' is a link to a folder that it lies in"):
+        list_images(tmp_path, recursive=True)
 
 
 def test_home_folder_is_found(tmp_path, monkeypatch, fitted):
