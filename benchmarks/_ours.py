@@ -12,7 +12,6 @@ from benchmarks._data import elpv_split, square_cells, timed_auroc
 from benchmarks._floor import Work, count_scoring, count_work
 from skcsflow import PAPER_PARAMS, CSFlowDetector
 from skcsflow._compute import has_fast_bfloat16
-from skcsflow._scoring import fuse_map
 from skcsflow.datasets import load_elpv
 from skcsflow.nn import CSFlowLoss
 
@@ -103,15 +102,15 @@ class Scorer:
 
         Of cells, scores and maps in one pass; of cells that are cut to the input's size, what `transform` takes.
         """
-        generator = self.detector.model_.anomaly_map_generator
-        size = generator.input_dims[1:]
+        make_map = self.detector._map_maker()
+        size = self.detector.model_.input_size
         images = square_cells(n_images, size[0]) if is_square else self.images[:n_images]
         start = perf_counter()
         if is_square:
             self.detector.transform(images)
         else:
             for scored in self.detector._score_images(images):
-                fuse_map(generator, scored.scale_maps, size)
+                make_map(scored, size)
         return perf_counter() - start
 
     def work(self) -> Work:

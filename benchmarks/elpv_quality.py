@@ -31,7 +31,7 @@ def pooled_features(detector: CSFlowDetector, images: np.ndarray) -> np.ndarray:
         np.arange(len(images)),
         n_threads=torch.get_num_threads(),
     )
-    return np.stack([torch.cat([m.mean(dim=(1, 2)) for m in item.maps]).numpy() for item in items])
+    return np.stack([torch.cat([m.mean(dim=(1, 2)) for m in item.frames[0]]).numpy() for item in items])
 
 
 def run_seed(seed: int, subset: str) -> dict[str, float]:

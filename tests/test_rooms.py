@@ -22,7 +22,7 @@ BELOW = {  # what each room may import of the package
         "calibration",
         "nn",
     },
-    "_scoring": {"_compute", "_features", "nn"},
+    "_scoring": {"_compute", "_features", "_images", "nn"},
     "_training": {"_compute", "_features", "nn"},
     "_features": {"_compute", "_version"},
     "_compute": {"_images", "nn"},

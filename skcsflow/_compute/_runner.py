@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -138,6 +139,8 @@ class Runner:
         compute: Callable[[list[T]], list[R]],
         n_items: int,
         n_threads: int,
+        *,
+        one_by_one: bool = False,
     ) -> Generator[R, None, None]:
         """Read items and compute a result for each.
 
@@ -151,6 +154,8 @@ class Runner:
             Number of items.
         n_threads : int
             Number of threads to read and compute with; at most three of them feed a GPU.
+        one_by_one : bool, default=False
+            Whether `compute` takes one item at a time, as it does for images of many frames.
 
         Yields
         ------
@@ -159,6 +164,7 @@ class Runner:
         """
         is_cuda = self.device.type == "cuda"
         size = self._batch_size if is_cuda else self._group_size(n_items, n_threads)
+        size = 1 if one_by_one else size
         groups = [range(start, min(start + size, n_items)) for start in range(0, n_items, size)]
         n_computing = min(GPU_THREADS, n_threads, len(groups)) if is_cuda else min(n_threads, len(groups))
         readers = CoreThreads(n_threads)
@@ -176,16 +182,15 @@ class Runner:
                 yield from of_group
 
     def features(self, images: Sequence[Tensor], n_cores: int = 1) -> list[list[Tensor]]:
-        """Extract the feature maps of a batch of images.
+        """Extract the feature maps of images.
 
         Parameters
         ----------
         images : sequence of Tensors of shape (C, H, W)
-            As :meth:`~skcsflow._images.ImageCollection.decode` gives them, no more than one
-            batch of :meth:`map`.
+            As :meth:`~skcsflow._images.ImageCollection.frames` gives them.
         n_cores : int, default=1
-            Cores that a CPU may use: more than one for an image alone. Each pass of the backbone stays on one
-            core, so that bits don't depend on the number.
+            Cores that a CPU may use: more than one for an image alone, or its frames. Each pass of the backbone
+            stays on one core, so that bits don't depend on the number.
 
         Returns
         -------
@@ -193,20 +198,26 @@ class Runner:
             Of each image its feature maps (channels, H_s, W_s), one per scale, and whether they
             are finite, a Tensor of shape (). All on the device.
         """
-        batch = standardize(images, self.model.input_size, self.model.dtype, self.device)
-        items = [[image] for image in batch]
-        if n_cores > 1 and self.device.type == "cpu" and self.engine == "torch":
-            extract = partial(self._extract, n_cores=n_cores)
-            return [_apply_to_batch(extract, [item])[0] for item in items]
-        return self._apply(self._extract, self.model.feature_extractor, items)
+        on_cpu = self.device.type == "cpu" and self.engine == "torch"
 
-    def scores(self, features: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
-        """Score a batch of images by their feature maps.
+        def extract(group: Sequence[Tensor]) -> list[list[Tensor]]:
+            batch = standardize(group, self.model.input_size, self.model.dtype, self.device)
+            items = [[image] for image in batch]
+            if len(images) == 1 and n_cores > 1 and on_cpu:
+                return [_apply_to_batch(partial(self._extract, n_cores=n_cores), items)[0]]
+            return self._apply(self._extract, self.model.feature_extractor, items)
+
+        return self._in_groups(extract, images, n_cores)
+
+    def scores(self, features: Sequence[Sequence[Tensor]], n_cores: int = 1) -> list[list[Tensor]]:
+        """Score images by their feature maps.
 
         Parameters
         ----------
         features : sequence of sequences of Tensors of shape (channels, H_s, W_s)
             Feature maps of each image, one per scale, on the CPU or the device.
+        n_cores : int, default=1
+            Cores that a CPU may use for the frames of an image.
 
         Returns
         -------
@@ -223,7 +234,24 @@ class Runner:
             shaped = (m.unflatten(1, size) for m, size in zip(maps, sizes, strict=True))
             return [*scores.unbind(dim=1), *shaped, finite]
 
-        return self._apply(self._score, self.model.flow, features, unpack)
+        return self._in_groups(
+            lambda group: self._apply(self._score, self.model.flow, group, unpack), features, n_cores
+        )
+
+    def _in_groups(
+        self, function: Callable[[Sequence[T]], list[R]], items: Sequence[T], n_cores: int
+    ) -> list[R]:
+        """Apply a function of a batch to items, of which there may be more than a batch: the frames of images."""
+        size = (
+            self._batch_size if self.device.type == "cuda" else CPU_GROUP_SIZE if self._may_share_core else 1
+        )
+        groups = [items[k : k + size] for k in range(0, len(items), size)]
+        n_cores = min(n_cores, len(groups)) if self.device.type == "cpu" else 1
+        return list(
+            chain.from_iterable(
+                map_on_cores(function, groups, n_cores) if n_cores > 1 else map(function, groups)
+            )
+        )
 
     @property
     def _batch_size(self) -> int:
@@ -231,15 +259,21 @@ class Runner:
         return max(1, min(GPU_BATCH_SIZE, GPU_BATCH_PIXELS // (height * width)))
 
     def _group_size(self, n_items: int, n_threads: int) -> int:
+        is_enough = n_items >= GROUPS_PER_THREAD * CPU_GROUP_SIZE * n_threads
+        return CPU_GROUP_SIZE if is_enough and self._may_share_core else 1
+
+    @property
+    def _may_share_core(self) -> bool:
+        """Whether images may go through a network together on one core, if that changes no bit."""
         # In bfloat16 the trial proves nothing: rounding hides in most images that sums were made in another order.
         # OpenVINO would compile wide flows once more, which takes gigabytes and gains nothing.
-        n_bytes = sum(p.nbytes for p in self.model.flow.parameters())
-        if self.precision == "bfloat16" or (self.engine == "openvino" and n_bytes > WIDE_FLOW_BYTES):
-            return 1
         height, width = self.model.input_size
-        is_small = height * width <= CPU_GROUP_PIXELS
-        is_enough = n_items >= GROUPS_PER_THREAD * CPU_GROUP_SIZE * n_threads
-        return CPU_GROUP_SIZE if is_small and is_enough else 1
+        if self.precision == "bfloat16" or height * width > CPU_GROUP_PIXELS:
+            return False
+        return (
+            self.engine != "openvino"
+            or sum(p.nbytes for p in self.model.flow.parameters()) <= WIDE_FLOW_BYTES
+        )
 
     def _apply(
         self,

@@ -5,7 +5,8 @@ import os
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, ClassVar, Self
+from itertools import islice
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -49,6 +50,7 @@ from skcsflow._detector._thresholds import AUTO_FPR, ThresholdsMixin
 from skcsflow._features import FeatureMaps, ImageFeatures, extract_features, gather_features, open_cache
 from skcsflow._images import (
     DIGEST_SIZE,
+    Framing,
     ImageCollection,
     check_images,
     check_rows,
@@ -56,7 +58,7 @@ from skcsflow._images import (
     resolve_image_shape,
 )
 from skcsflow._labels import normal_rows
-from skcsflow._scoring import ImageScores, fuse_map, score_features, score_images
+from skcsflow._scoring import ImageScores, MapMaker, join_frames, score_features, score_images
 from skcsflow._training import FlowTrainer, initialize_whitening, resolve_n_epochs
 from skcsflow.calibration import prediction_limit
 from skcsflow.nn import CSFlowModel
@@ -75,6 +77,28 @@ LEAST_GAIN = 0.02
 DOCUMENTATION = "https://skcsflow.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
 
 
+class TrainingFeatures(NamedTuple):
+    """Feature maps of the training images.
+
+    Attributes
+    ----------
+    features : sequence of Tensors or MappedMaps of shape (n_frames, channels, H_s, W_s)
+        Of all frames, image by image; one per scale.
+    sizes : list of tuples of int (H, W)
+        Sizes that the images came in.
+    counts : ndarray of int
+        Number of frames of each image.
+    """
+
+    features: Sequence[FeatureMaps]
+    sizes: list[tuple[int, int]]
+    counts: NDArray[np.int64]
+
+    def frames_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which frames are those of these images."""
+        return np.flatnonzero(np.isin(np.repeat(np.arange(len(self.counts)), self.counts), rows))
+
+
 class CSFlowDetector(
     ThresholdsMixin, MapsMixin, InspectionMixin, OutlierMixin, TransformerMixin, BaseEstimator
 ):
@@ -89,7 +113,20 @@ class CSFlowDetector(
     Parameters
     ----------
     input_size : int or tuple of int (H, W), default=256
-        Size in pixels that images are resized to, 32 or more. Acts in `fit`.
+        Size in pixels that images are resized to, or their tiles, 32 or more. Acts in `fit`.
+    roi : tuple of int, array-like of shape (H, W), path or None, default=None
+        Region of interest, in the images' own pixels: a box (min_row, min_col, max_row, max_col), or a mask of the
+        images' size, as an array or image file, that isn't 0 where to look. What lies beside it is not seen, and
+        never anomalous. None: all of each image. Acts in `fit`.
+    tile_size : int or tuple of int (H, W), default=None
+        For small defects in large images: height and width in the images' own pixels of tiles that go through the
+        network one by one. An image scores as its most anomalous tile. None: the whole image at once. See
+        :ref:`large_images`. Acts in `fit`.
+    tile_overlap : float, default=0.25
+        Share of a tile by which it overlaps the next one, at least; 0 to 0.9. Acts in `fit`.
+    keep_aspect : bool, default=False
+        Whether images, or tiles, keep their aspect ratio: grey bars fill what remains of `input_size`. Acts in
+        `fit`.
     num_channels : int, default=3
         Channels that images have. With 3, grey images are repeated to three channels
         and a fourth channel (alpha) is dropped. Anything else, such as 12 for
@@ -257,6 +294,7 @@ class CSFlowDetector(
 
     image_shape_: tuple[int, ...] | None
     history_: dict[str, NDArray[np.float64]]
+    _framing: dict[str, Any]  # options of the Framing that was fitted with
     _trained_values: dict[str, float]  # highest value of the training images of each type, scaled
     _trained_images: NDArray[np.uint8]  # digests of what was fitted on, one a row
 
@@ -264,6 +302,10 @@ class CSFlowDetector(
         self,
         *,
         input_size: int | tuple[int, int] = 256,
+        roi: ArrayLike | str | os.PathLike[str] | None = None,
+        tile_size: int | tuple[int, int] | None = None,
+        tile_overlap: float = 0.25,
+        keep_aspect: bool = False,
         num_channels: int = 3,
         image_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] | None = None,
@@ -296,6 +338,10 @@ class CSFlowDetector(
         verbose: int = 0,
     ) -> None:
         self.input_size = input_size
+        self.roi = roi
+        self.tile_size = tile_size
+        self.tile_overlap = tile_overlap
+        self.keep_aspect = keep_aspect
         self.num_channels = num_channels
         self.image_shape = image_shape
         self.value_range = value_range
@@ -445,7 +491,7 @@ class CSFlowDetector(
         device = resolve_device(self.device, self.engine)
         check_engine(self.engine, self.precision, device)
         precision = resolve_precision(self.precision, device)
-        images = self._check_X(X, reset=reset)
+        images = self._check_X(X, reset=reset, framing=self._new_framing())
         rows = self._readable_rows(images, normal_rows(y, len(images), is_table=is_row_matrix(X)), n_threads)
         images.contents = set()
         model_seed, order_seed = self._draw_seeds()
@@ -466,29 +512,31 @@ class CSFlowDetector(
             )
         )
         runner = Runner(model, device, precision, self.engine)
-        trainer = FlowTrainer(
-            n_epochs=resolve_n_epochs(n_epochs, len(learnt), int(self.batch_size)),
-            batch_size=int(self.batch_size),
-            learning_rate=float(self.learning_rate),
-            lr_schedule=lr_schedule,
-            weight_decay=float(self.weight_decay),
-            max_grad_norm=None if self.max_grad_norm is None else float(self.max_grad_norm),
-            precision=training_precision(self.precision, device),
-            seed=order_seed,
-            noise=float(self.feature_noise),
-            n_threads=n_threads,
-            verbose=self.verbose,
-        )
-        with self._training_features(runner, images, rows, n_threads) as (features, sizes):
+        with self._training_features(runner, images, rows, n_threads) as training:
+            features, frames = training.features, training.frames_of(learnt)
+            trainer = FlowTrainer(
+                n_epochs=resolve_n_epochs(n_epochs, len(frames), int(self.batch_size)),
+                batch_size=int(self.batch_size),
+                learning_rate=float(self.learning_rate),
+                lr_schedule=lr_schedule,
+                weight_decay=float(self.weight_decay),
+                max_grad_norm=None if self.max_grad_norm is None else float(self.max_grad_norm),
+                precision=training_precision(self.precision, device),
+                seed=order_seed,
+                noise=float(self.feature_noise),
+                n_threads=n_threads,
+                verbose=self.verbose,
+            )
             if self.whiten and not is_continued:
-                initialize_whitening(model.flow, features, learnt)
-            gain = trainer.train(model.flow, features, learnt)
+                initialize_whitening(model.flow, features, frames)
+            gain = trainer.train(model.flow, features, frames)
             if self._compares() and not keeps_thresholds:  # or else kept thresholds would be of other scores
-                model.statistics.initialize(
-                    maps for _, maps in score_features(runner, features, held_out, n_threads=n_threads)
-                )
+                compared = score_features(runner, features, training.frames_of(held_out), n_threads=n_threads)
+                model.statistics.initialize(maps for *_, maps in compared)
             judged = held_out if self.contamination == "auto" else np.arange(len(rows))
-            scores, peaks = self._score_training_images(runner, features, judged, sizes, n_threads)
+            make_map = MapMaker(runner.map_generator, images.framing)
+            scores, peaks = self._score_training_images(runner, training, judged, make_map, n_threads)
+        self._framing = images.framing.options
         self._set_fitted(runner, trainer, is_continued, n_epochs)
         if keeps_thresholds:
             self._warn_of_kept_thresholds(len(rows))
@@ -553,39 +601,42 @@ class CSFlowDetector(
     @contextmanager
     def _training_features(
         self, runner: Runner, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
-    ) -> Iterator[tuple[Sequence[FeatureMaps], list[tuple[int, int]]]]:
-        """Feature maps of the training images, and the sizes that the images came in."""
+    ) -> Iterator[TrainingFeatures]:
+        """Feature maps of the training images, for as long as the context lasts."""
         cache = open_cache(self.memory)
         folder = None if cache is None else cache.folder
         sizes: list[tuple[int, int]] = []
+        counts: list[int] = []
 
         extracted = extract_features(runner, images, rows, n_threads=n_threads, cache=cache)
 
         def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
             for item in items:
                 sizes.append(item.size)
-                yield item.maps
+                counts.append(len(item.frames))
+                yield from item.frames
 
         with (
             closing(with_progress(extracted, len(rows), "features", self.verbose)) as items,
             gather_features(maps_of(items), len(rows), runner.device, folder) as features,
         ):
-            yield features, sizes
+            yield TrainingFeatures(features, sizes, np.array(counts))
 
     def _score_training_images(
         self,
         runner: Runner,
-        features: Sequence[FeatureMaps],
+        training: TrainingFeatures,
         rows: NDArray[np.int64],
-        sizes: Sequence[tuple[int, int]],
+        make_map: MapMaker,
         n_threads: int,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores of images of these rows, and the highest value of each one's map at its own size."""
-        generator = runner.map_generator
         scores, peaks = np.empty((2, len(rows)))  # a map at a time: those of all would fill the memory
-        with closing(score_features(runner, features, rows, n_threads=n_threads)) as scored:
-            for i, (anomaly_score, scale_maps) in enumerate(scored):
-                scores[i], peaks[i] = -anomaly_score, fuse_map(generator, scale_maps, sizes[rows[i]]).max()
+        frames = training.frames_of(rows)
+        with closing(score_features(runner, training.features, frames, n_threads=n_threads)) as scored:
+            for i, row in enumerate(rows):
+                image = join_frames(list(islice(scored, training.counts[row])), training.sizes[row])
+                scores[i], peaks[i] = -image.anomaly_score, make_map(image).max()
         n_bad = np.sum(~(np.isfinite(scores) & np.isfinite(peaks)))
         if n_bad:
             raise ValueError(
@@ -786,7 +837,26 @@ class CSFlowDetector(
         runner.refresh()
         return runner
 
-    def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
+    def _new_framing(self) -> Framing:
+        """Which parts of images the parameters ask for."""
+        size = check_input_size(self.input_size)
+        return Framing(
+            roi=self.roi,
+            tile_size=self.tile_size,
+            tile_overlap=float(self.tile_overlap),
+            aspect=size if self.keep_aspect else None,
+        )
+
+    def _fitted_framing(self) -> Framing:
+        """Which parts of images the model was fitted on."""
+        return Framing(**self._framing)
+
+    def _check_X(self, X: Any, *, reset: bool, framing: Framing | None = None) -> ImageCollection:
+        images = self._collect(X, reset=reset)
+        images.framing = framing or self._fitted_framing()
+        return images
+
+    def _collect(self, X: Any, *, reset: bool) -> ImageCollection:
         num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
         value_range = check_value_range(self.value_range)
         if is_row_matrix(X):
@@ -868,6 +938,11 @@ class CSFlowDetector(
                     f"{self.model_.config[name]!r}, now it is {value!r}. Set it back, or fit with "
                     "warm_start=False."
                 )
+        if self._new_framing().key != self._fitted_framing().key:
+            raise ValueError(
+                "A model that is trained on can't change its roi, tile_size, tile_overlap or keep_aspect. Set them "
+                "back, or fit with warm_start=False."
+            )
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skcsflow._compute import Runner
 from skcsflow._detector._maps import regions_of
 from skcsflow._regions import Region, check_min_area
-from skcsflow._scoring import ImageScores, fuse_map
+from skcsflow._scoring import ImageScores, MapMaker
 from skcsflow.calibration import conformal_p_values
 from skcsflow.nn import CSFlowModel
 
@@ -53,7 +52,7 @@ class InspectionMixin:
     map_threshold_: float
     model_: CSFlowModel
     _score_images: Callable[[Any], Generator[ImageScores, None, None]]
-    _current_runner: Callable[[], Runner]
+    _map_maker: Callable[[], MapMaker]
 
     def inspect(self, X: Any, *, min_area: int = 1) -> Iterator[Inspection]:
         """Say all of each image, one after the other, from one pass.
@@ -92,14 +91,14 @@ class InspectionMixin:
     def _inspect(
         self, images: Generator[ImageScores, None, None], min_area: int
     ) -> Generator[Inspection, None, None]:
-        generator = self._current_runner().map_generator
+        make_map = self._map_maker()
         calibration_scores = getattr(self, "calibration_scores_", None)
         with closing(images):  # its threads end here, also where the caller keeps the error
             for scored in images:
                 score, p_value = -scored.anomaly_score, nan
                 if calibration_scores is not None and scored.size is not None:
                     p_value = float(conformal_p_values([score], calibration_scores)[0])
-                anomaly_map = fuse_map(generator, scored.scale_maps, scored.size or self.model_.input_size)
+                anomaly_map = make_map(scored)
                 yield Inspection(
                     score=score,
                     p_value=p_value,

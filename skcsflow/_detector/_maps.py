@@ -16,9 +16,9 @@ from sklearn.utils.validation import _check_feature_names_in, _num_samples, chec
 
 from skcsflow._checks import check_size
 from skcsflow._compute import Runner, map_on_cores, resolve_n_threads
-from skcsflow._images import as_sequence, is_row_matrix
+from skcsflow._images import Framing, as_sequence, is_row_matrix
 from skcsflow._regions import Region, check_min_area, find_regions
-from skcsflow._scoring import ImageScores, fuse_map
+from skcsflow._scoring import ImageScores, MapMaker
 from skcsflow.nn import CSFlowModel
 
 __all__ = ["MapsMixin"]
@@ -37,6 +37,7 @@ class MapsMixin:
     image_shape_: tuple[int, ...] | None
     _score_images: Callable[[Any], Generator[ImageScores, None, None]]
     _current_runner: Callable[[], Runner]
+    _fitted_framing: Callable[[], Framing]
 
     def transform(self, X: Any) -> NDArray[Any]:
         """Compute anomaly maps.
@@ -65,8 +66,8 @@ class MapsMixin:
         size = sizes.pop() if len(sizes) == 1 else self.model_.input_size
         maps = np.empty((len(scored), *size), dtype=np.float32)
         n_threads = resolve_n_threads(self.n_jobs)
-        generator = self._current_runner().map_generator
-        fused = map_on_cores(lambda s: fuse_map(generator, s.scale_maps, size), scored, n_threads)
+        make_map = self._map_maker()
+        fused = map_on_cores(lambda s: make_map(s, size), scored, n_threads)
         for i, anomaly_map in enumerate(fused):
             maps[i] = anomaly_map
         return maps.reshape(len(maps), -1) if is_row_matrix(X) else maps
@@ -218,10 +219,13 @@ class MapsMixin:
     def _maps_of(
         self, images: Generator[ImageScores, None, None]
     ) -> Generator[NDArray[np.float32], None, None]:
-        generator = self._current_runner().map_generator
+        make_map = self._map_maker()
         with closing(images):  # its threads end here, also where the caller keeps the error
             for scored in images:
-                yield fuse_map(generator, scored.scale_maps, scored.size or self.model_.input_size)
+                yield make_map(scored)
+
+    def _map_maker(self) -> MapMaker:
+        return MapMaker(self._current_runner().map_generator, self._fitted_framing())
 
     def _write_maps(
         self, path: Path, images: Iterator[ImageScores], n_images: int, size: tuple[int, int] | None
@@ -231,7 +235,7 @@ class MapsMixin:
             unreadable.append(first)
         own_size = None if first is None else first.size
         height, width = size or own_size or self.model_.input_size
-        generator = self._current_runner().map_generator
+        make_map = self._map_maker()
         header = {"descr": "<f4", "fortran_order": False, "shape": (n_images, height, width)}
         # Written, not mapped: a disk that is full is an error then, and not the end of the process.
         with path.open("wb") as file:
@@ -243,8 +247,7 @@ class MapsMixin:
                         f"{height} x {width}. "
                         "Maps of images that differ need a size in common: give one."
                     )
-                fused = fuse_map(generator, scored.scale_maps, (height, width))
-                file.write(fused.astype("<f4", copy=False).tobytes())
+                file.write(make_map(scored, (height, width)).astype("<f4", copy=False).tobytes())
 
 
 def regions_of(anomaly_map: NDArray[np.float32], threshold: float, min_area: int) -> list[Region]:

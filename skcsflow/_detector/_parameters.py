@@ -48,6 +48,10 @@ PAPER_PARAMS: dict[str, Any] = {
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     # input
     "input_size": [Interval(Integral, 32, None, closed="left"), "array-like"],
+    "roi": ["array-like", str, os.PathLike, None],
+    "tile_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+    "tile_overlap": [Interval(Real, 0, 0.9, closed="both")],
+    "keep_aspect": ["boolean"],
     "num_channels": [Interval(Integral, 1, None, closed="left")],
     "image_shape": ["array-like", None],
     "value_range": ["array-like", None],

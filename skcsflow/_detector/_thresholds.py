@@ -17,7 +17,6 @@ from skcsflow._detector._parameters import check_input_size, check_parameters_in
 from skcsflow._features import open_cache
 from skcsflow._images import ImageCollection, as_sequence
 from skcsflow._labels import is_defect
-from skcsflow._scoring import fuse_map
 from skcsflow.calibration import conformal_p_values, conformal_threshold, optimal_threshold
 
 AUTO_FPR = 0.05
@@ -269,12 +268,12 @@ def scores_and_peaks(detector: Any, X: Any) -> tuple[NDArray[np.float64], NDArra
     ValueError
         Where a map's values are too large for float32.
     """
-    generator = detector._current_runner().map_generator
+    make_map = detector._map_maker()
     scores, peaks = [], []
     for row, scored in enumerate(detector._score_images(X, are_fresh=True)):
         scores.append(-scored.anomaly_score)
-        peaks.append(float(fuse_map(generator, scored.scale_maps, scored.size or (1, 1)).max()))
-        if scored.scale_maps and not np.isfinite(peaks[-1]):
+        peaks.append(float(make_map(scored).max()))
+        if scored.size is not None and not np.isfinite(peaks[-1]):
             raise ValueError(f"The map of X[{row}] is not finite: its values are too large for float32.")
     return np.array(scores), np.array(peaks)
 

@@ -22,13 +22,13 @@ class CachedFeatures(NamedTuple):
 
     Attributes
     ----------
-    maps : list of ndarrays of shape (channels, H_s, W_s)
-        Feature maps, one per scale.
+    frames : list of lists of ndarrays of shape (channels, H_s, W_s)
+        Feature maps of each frame, one per scale.
     size : tuple of int (H, W)
         Size that the image came in.
     """
 
-    maps: list[NDArray[Any]]
+    frames: list[list[NDArray[Any]]]
     size: tuple[int, int]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import closing
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,16 +25,21 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def is_tiled(self) -> bool:
+        """Whether an image may have many frames."""
+        ...
+
     def load(self, i: int) -> Any:
         """What image `i` is made of, such as the bytes of a file."""
         ...
 
     def digest(self, content: Any) -> bytes:
-        """Digest of what `load` gave, and of all else that `decode` depends on."""
+        """Digest of what `load` gave, and of all else that `frames` depends on."""
         ...
 
-    def decode(self, i: int, content: Any) -> Tensor:
-        """Image `i`, of what `load` gave."""
+    def frames(self, i: int, content: Any) -> tuple[list[Tensor], tuple[int, int]]:
+        """Of what `load` gave for image `i`, the parts that go through the network, and the image's size."""
         ...
 
     def note_error(self, i: int, error: ValueError) -> bool:
@@ -46,13 +52,13 @@ class ImageFeatures(NamedTuple):
 
     Attributes
     ----------
-    maps : list of Tensors of shape (channels, H_s, W_s)
-        Feature maps, one per scale, contiguous; on the model's device or the CPU.
+    frames : list of lists of Tensors of shape (channels, H_s, W_s)
+        Feature maps of each frame, one per scale, contiguous; on the model's device or the CPU.
     size : tuple of int (H, W)
         Size that the image came in.
     """
 
-    maps: list[Tensor]
+    frames: list[list[Tensor]]
     size: tuple[int, int]
 
 
@@ -85,7 +91,13 @@ def extract_features(
         Of each image in turn that can be read.
     """
     extraction = FeatureExtraction(runner, images, cache, n_threads)
-    results = runner.map(lambda i: extraction.read(int(rows[i])), extraction.finish, len(rows), n_threads)
+    results = runner.map(
+        lambda i: extraction.read(int(rows[i])),
+        extraction.finish,
+        len(rows),
+        n_threads,
+        one_by_one=images.is_tiled,
+    )
     with closing(results):  # its threads end here, also where the caller keeps the error
         for features in results:
             if features is not None:
@@ -98,7 +110,7 @@ class PendingImage(NamedTuple):
     row: int
     key: str
     cached: CachedFeatures | None
-    image: Tensor | None
+    frames: list[Tensor] | None
     size: tuple[int, int]
 
 
@@ -136,45 +148,47 @@ class FeatureExtraction:
             key = blake2b(self.context + self.images.digest(content), digest_size=16).hexdigest()
             if (cached := self.cache.get(key)) is not None:
                 return PendingImage(row, key, cached, None, cached.size)
-        image = self.images.decode(row, content)
-        return PendingImage(row, key, None, image, (image.shape[-2], image.shape[-1]))
+        frames, size = self.images.frames(row, content)
+        return PendingImage(row, key, None, frames, size)
 
     def finish(self, pending: list[PendingImage]) -> list[ImageFeatures | None]:
         """Extract the features that weren't found, of at most a batch of images; None where one can't be read."""
-        missing = [p for p in pending if p.image is not None]
+        missing = [p for p in pending if p.frames is not None]
         new = iter(self._extract_and_keep(missing) if missing else [])
         features: list[ImageFeatures | None] = []
         for p in pending:
             if p.cached is not None:
                 features.append(ImageFeatures(_tensors(p.cached), p.size))
             else:
-                features.append(None if p.image is None else ImageFeatures(next(new), p.size))
+                features.append(None if p.frames is None else ImageFeatures(next(new), p.size))
         return features
 
-    def _extract_and_keep(self, pending: list[PendingImage]) -> list[list[Tensor]]:
+    def _extract_and_keep(self, pending: list[PendingImage]) -> list[list[list[Tensor]]]:
         if self.cache is None:
             return self._extract(pending)
 
         def compute(missing: list[int]) -> list[CachedFeatures]:
             chosen = [pending[i] for i in missing]
             return [
-                CachedFeatures([m.cpu().numpy() for m in maps], p.size)
-                for p, maps in zip(chosen, self._extract(chosen), strict=True)
+                CachedFeatures([[m.cpu().numpy() for m in maps] for maps in frames], p.size)
+                for p, frames in zip(chosen, self._extract(chosen), strict=True)
             ]
 
         return [_tensors(entry) for entry in self.cache.get_or_compute([p.key for p in pending], compute)]
 
-    def _extract(self, pending: list[PendingImage]) -> list[list[Tensor]]:
-        images = [p.image for p in pending if p.image is not None]
-        extracted = self.runner.features(images, self.n_cores)
+    def _extract(self, pending: list[PendingImage]) -> list[list[list[Tensor]]]:
+        frames = [frame for p in pending for frame in p.frames or ()]
+        extracted = self.runner.features(frames, self.n_cores)
         finite = torch.stack([result[-1] for result in extracted])
+        rows = [p.row for p in pending for _ in p.frames or ()]
         if not finite.all():
-            row = pending[int(finite.int().argmin())].row
+            row = rows[int(finite.int().argmin())]
             raise ValueError(
                 f"Input X contains values too large: the features of X[{row}] would not be finite. Floats should "
                 "lie between 0 and 1."
             )
-        return [result[:-1] for result in extracted]
+        maps = (result[:-1] for result in extracted)
+        return [list(islice(maps, len(p.frames or ()))) for p in pending]
 
     def _context(self) -> bytes:
         """All that features depend on beside the image."""
@@ -187,6 +201,6 @@ class FeatureExtraction:
         return repr((self.runner.fingerprint, model.input_size, self.runner.kernels, packages)).encode()
 
 
-def _tensors(entry: CachedFeatures) -> list[Tensor]:
+def _tensors(entry: CachedFeatures) -> list[list[Tensor]]:
     # With Memory(mmap_mode="r") arrays are read-only, which torch doesn't take.
-    return [torch.from_numpy(m if m.flags.writeable else m.copy()) for m in entry.maps]
+    return [[torch.from_numpy(m if m.flags.writeable else m.copy()) for m in maps] for maps in entry.frames]

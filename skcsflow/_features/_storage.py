@@ -82,16 +82,16 @@ FeatureMaps: TypeAlias = Tensor | MappedMaps
 
 @contextmanager
 def gather_features(
-    items: Iterable[Sequence[Tensor]], n_images: int, device: torch.device, folder: Path | None = None
+    items: Iterable[Sequence[Tensor]], n_expected: int, device: torch.device, folder: Path | None = None
 ) -> Iterator[Sequence[FeatureMaps]]:
     """Gather the features of images for training, for as long as the context lasts.
 
     Parameters
     ----------
     items : iterable of sequences of Tensors of shape (channels, H_s, W_s)
-        The feature maps of each image in turn, one per scale.
-    n_images : int
-        How many images that is.
+        The feature maps of each image, or frame of one, in turn, one per scale.
+    n_expected : int
+        How many these are; more are taken too.
     device : torch.device
         Where features are put: all of them, or, of mapped files, the rows that are taken.
     folder : path or None, default=None
@@ -100,14 +100,14 @@ def gather_features(
 
     Yields
     ------
-    sequence of Tensors or MappedMaps of shape (n_images, channels, H_s, W_s)
+    sequence of Tensors or MappedMaps of shape (n, channels, H_s, W_s)
         One per scale, channels last in memory. Both give the same bits.
     """
     items = iter(items)
     first = next(items)
     items = chain([first], items)
-    if folder is None or _fits(device, n_images * sum(m.nbytes for m in first)):
-        yield _in_memory(first, items, n_images, device)
+    if folder is None or _fits(device, n_expected * sum(m.nbytes for m in first)):
+        yield _in_memory(first, items, n_expected, device)
         return
     with ExitStack() as opened:
         # The operating system deletes them, also where the process is killed.
@@ -135,13 +135,22 @@ def _fits(device: torch.device, n_bytes: int) -> bool:
 
 
 def _in_memory(
-    first: Sequence[Tensor], items: Iterable[Sequence[Tensor]], n_images: int, device: torch.device
+    first: Sequence[Tensor], items: Iterable[Sequence[Tensor]], n_expected: int, device: torch.device
 ) -> list[Tensor]:
-    gathered = [
-        torch.empty((n_images, *m.shape), dtype=m.dtype, device=device, memory_format=torch.channels_last)
-        for m in first
-    ]
-    for i, maps in enumerate(items):
+    def room(n: int) -> list[Tensor]:
+        return [
+            torch.empty((n, *m.shape), dtype=m.dtype, device=device, memory_format=torch.channels_last)
+            for m in first
+        ]
+
+    gathered, n = room(n_expected), 0
+    for maps in items:
+        if n == len(gathered[0]):  # images of many frames
+            larger = room(2 * n)
+            for new, old in zip(larger, gathered, strict=True):
+                new[:n] = old
+            gathered = larger
         for of_scale, m in zip(gathered, maps, strict=True):
-            of_scale[i] = m
-    return gathered
+            of_scale[n] = m
+        n += 1
+    return [of_scale[:n] for of_scale in gathered]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from skcsflow._checks import user_stack_level
 from skcsflow._images._containers import IMAGE_TYPES, as_sequence
+from skcsflow._images._framing import Framing
 from skcsflow._images._ranges import ValueRanges
 from skcsflow._images._reader import NPY, ImageFile, check_header, decode_file, load_file, read_pil
 from skcsflow._images._standardize import scale
@@ -51,6 +52,8 @@ class ImageCollection(Sequence[Tensor]):
         Short digests of the images that were loaded, where a set is put there.
     errors : dict of int to str
         Of images that could not be read, where one goes on without them.
+    framing : Framing
+        Which parts of an image :meth:`frames` gives; at first all of it.
     """
 
     def __init__(
@@ -69,7 +72,13 @@ class ImageCollection(Sequence[Tensor]):
         self.contents: set[bytes] | None = None
         self.errors: dict[int, str] = {}
         self.goes_on = False
+        self.framing = Framing()
         self._reading = threading.Lock()
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether an image may have many frames."""
+        return self.framing.tile_size is not None
 
     def __len__(self) -> int:
         # zarr's arrays have no length.
@@ -104,7 +113,7 @@ class ImageCollection(Sequence[Tensor]):
     def is_readable(self, i: int) -> bool:
         """Whether image `i` can be read and decoded; where it can't, `errors` says why."""
         try:
-            self[i]
+            self.frames(i, self.load(i))
         except ValueError as error:
             self.errors[i] = str(error)
         return i not in self.errors
@@ -143,8 +152,8 @@ class ImageCollection(Sequence[Tensor]):
         return content
 
     def digest(self, content: Any) -> bytes:
-        """Digest of what :meth:`load` gave, and of all else that :meth:`decode` depends on."""
-        parts: list[Any] = [self.num_channels, self.row_shape, self.value_range]
+        """Digest of what :meth:`load` gave, and of all else that :meth:`frames` depends on."""
+        parts: list[Any] = [self.num_channels, self.row_shape, self.value_range, self.framing.key]
         if isinstance(content, ImageFile):
             parts.append(content.is_npy)
             data = content.data
@@ -220,6 +229,19 @@ class ImageCollection(Sequence[Tensor]):
         if self.value_range is not None:
             image = scale(image, *self.value_range)
         return _fit_channels(image, self.num_channels)
+
+    def frames(self, i: int, content: Any) -> tuple[list[Tensor], tuple[int, int]]:
+        """Decode image `i`, see :meth:`decode`, and cut it into its frames.
+
+        Returns
+        -------
+        frames : list of Tensors of shape (num_channels, h, w)
+            What goes through the network, see :class:`Framing`.
+        size : tuple of int (H, W)
+            The image's size.
+        """
+        image = self.decode(i, content)
+        return self.framing.cut(image, self._name(i)), (image.shape[-2], image.shape[-1])
 
     def warn_of_values(self, trained: dict[str, float] | None) -> None:
         """Warn where values can't be what was meant, see :meth:`ValueRanges.warn`.

@@ -609,9 +609,9 @@ def test_score_mode_fused_compares_with_held_out_images(make, images):
     scored = list(detector._score_images(images))
     statistics = detector.model_.statistics
     for s, found in zip(scored, detector.score_samples(images), strict=True):
-        assert found == -statistics.score([m[None, None] for m in s.scale_maps]).item()
+        assert found == -statistics.score([m[None, None] for m in s.frames[0]]).item()
     # Two of ten are held out. Which these are shows in the statistics.
-    tops = torch.stack([torch.stack([m.max() for m in s.scale_maps]).log() for s in scored[:10]])
+    tops = torch.stack([torch.stack([m.max() for m in s.frames[0]]).log() for s in scored[:10]])
     pairs = [(i, j) for i in range(10) for j in range(i)]
     errors = [
         (tops[[i, j]].mean(dim=0) - statistics.image_log_mean[:-1]).abs().max().item() for i, j in pairs

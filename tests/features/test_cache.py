@@ -65,7 +65,7 @@ def counted(log):
 
 
 def entry(value=0.0):
-    return CachedFeatures([np.full((2, 3, 3), value, np.float32)], (3, 3))
+    return CachedFeatures([[np.full((2, 3, 3), value, np.float32)]], (3, 3))
 
 
 # Keys: what an entry depends on, and what it doesn't
@@ -279,7 +279,7 @@ def test_memory_of_ones_own_without_a_folder_is_used():
     cache = open_cache(Memory())
     for _ in range(2):
         (found,) = cache.get_or_compute(["aa"], lambda missing: [entry(1.0)])
-        assert found.maps[0][0, 0, 0] == 1
+        assert found.frames[0][0][0, 0, 0] == 1
     assert cache.get("bb") is None
 
 
@@ -442,7 +442,7 @@ def test_memory_asked_by_threads_at_once_computes_once(tmp_path):
                 return [entry(i) for _ in missing]
 
             (found,) = cache.get_or_compute([key], compute)
-            assert found.maps[0][0, 0, 0] == i
+            assert found.frames[0][0][0, 0, 0] == i
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for t in threads:
@@ -465,7 +465,7 @@ def test_memory_asked_for_overlapping_batches_does_not_hang(tmp_path):
             return [entry(int(mine[i], 16)) for i in missing]
 
         found = cache.get_or_compute(mine, compute)
-        assert [f.maps[0][0, 0, 0] for f in found] == [int(key, 16) for key in mine]
+        assert [f.frames[0][0][0, 0, 0] for f in found] == [int(key, 16) for key in mine]
 
     halves = [keys[:8], keys[4:][::-1], keys[::2], keys[::-1]]
     threads = [threading.Thread(target=ask, args=(mine,), daemon=True) for mine in halves]
@@ -515,7 +515,7 @@ def hang(*args):
     os.write(1, b"now\\n")  # print's line and its end may come apart
     time.sleep(600)
 def compute(missing):
-    return [CachedFeatures([np.zeros((2, 3, 3), np.float32)], (3, 3))]
+    return [CachedFeatures([[np.zeros((2, 3, 3), np.float32)]], (3, 3))]
 joblib._store_backends.FileSystemStoreBackend._move_item = staticmethod(hang)
 threading.Thread(target=cache.get_or_compute, args=(["00"], hang)).start()
 cache.get_or_compute(["01"], compute)
@@ -538,7 +538,7 @@ def test_memory_of_a_writer_killed_while_computing_or_writing_has_no_lock_and_no
     for key in ("00", "01"):
         assert cache.get(key) is None
         (found,) = cache.get_or_compute([key], lambda missing: [entry(7)])
-        assert found.maps[0][0, 0, 0] == cache.get(key).maps[0][0, 0, 0] == 7
+        assert found.frames[0][0][0, 0, 0] == cache.get(key).frames[0][0][0, 0, 0] == 7
 
 
 def test_memory_with_a_damaged_entry_computes_it_again(grey_images, tmp_path, log):

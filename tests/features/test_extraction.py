@@ -35,8 +35,8 @@ def test_extract_features_gives_the_backbones_maps_and_the_images_sizes(runner, 
         for row, item in zip(rows, found, strict=True):
             batch = standardize([images[row]], (64, 48), torch.float32, CPU)
             expected = runner.model.feature_extractor(batch)
-            assert [tuple(m.shape) for m in item.maps] == [(64, 2, 2), (64, 1, 1), (64, 1, 1)]
-            for maps, e in zip(item.maps, expected, strict=True):
+            assert [tuple(m.shape) for m in item.frames[0]] == [(64, 2, 2), (64, 1, 1), (64, 1, 1)]
+            for maps, e in zip(item.frames[0], expected, strict=True):
                 torch.testing.assert_close(maps, e[0], rtol=1e-4, atol=1e-5)
                 assert maps.is_contiguous()
 
