@@ -1,6 +1,6 @@
 """CS-Flow image anomaly detection as a scikit-learn estimator."""
 
-from skcsflow._detector import PAPER_PARAMS, CSFlowDetector, Inspection
+from skcsflow._detector import PAPER_PARAMS, CSFlowDetector, Inspection, InspectionTable
 from skcsflow._features import FeatureCacheInfo, feature_cache_info
 from skcsflow._regions import Region, find_regions
 from skcsflow._version import __version__
@@ -10,11 +10,12 @@ __all__ = [
     "CSFlowDetector",
     "FeatureCacheInfo",
     "Inspection",
+    "InspectionTable",
     "Region",
     "__version__",
     "feature_cache_info",
     "find_regions",
 ]
 
-for _class in (CSFlowDetector, FeatureCacheInfo, Inspection, Region):
+for _class in (CSFlowDetector, FeatureCacheInfo, Inspection, InspectionTable, Region):
     _class.__module__ = __name__  # where users import it from

@@ -10,7 +10,7 @@ import numpy as np
 import sklearn
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_finite_scores", "check_size", "user_stack_level"]
+__all__ = ["check_finite_scores", "check_size", "explain_nan", "user_stack_level"]
 
 _FOLDERS = tuple(str(Path(path).parent) + os.sep for path in (__file__, sklearn.__file__))
 """Where this package's code is, and scikit-learn's, whose wrappers lie between it and a user's."""
@@ -54,7 +54,9 @@ def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
-def check_finite_scores(scores: ArrayLike, name: str, *, allow_empty: bool = False) -> NDArray[np.float64]:
+def check_finite_scores(
+    scores: ArrayLike, name: str, *, allow_empty: bool = False, are_of_images: bool = True
+) -> NDArray[np.float64]:
     """Check a vector of finite real numbers.
 
     Parameters
@@ -65,6 +67,8 @@ def check_finite_scores(scores: ArrayLike, name: str, *, allow_empty: bool = Fal
         Their name, for error messages.
     allow_empty : bool, default=False
         Whether n may be 0.
+    are_of_images : bool, default=True
+        Whether a message of NaN says that images which can't be read have such scores.
 
     Returns
     -------
@@ -93,8 +97,19 @@ def check_finite_scores(scores: ArrayLike, name: str, *, allow_empty: bool = Fal
         raise TypeError(f"{name} must hold real numbers, got dtype {values.dtype}.")
     values = values.astype(np.float64)
     for row in np.flatnonzero(~np.isfinite(values))[:1]:
-        raise ValueError(f"{name} must be finite, but is {values[row]} at row {row}.")
+        hint = explain_nan(values[row]) if are_of_images else ""
+        raise ValueError(f"{name} must be finite, but is {values[row]} at row {row}.{hint}")
     return values
+
+
+def explain_nan(value: float) -> str:
+    """Say in an error message where NaN comes from, and the way out; nothing of infinity."""
+    if not np.isnan(value):
+        return ""
+    return (
+        ' A detector with on_error="nan" gives NaN where an image can\'t be read: leave such images out, of labels and '
+        "masks too."
+    )
 
 
 def _is_int(value: Any) -> bool:

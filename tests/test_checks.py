@@ -72,5 +72,16 @@ def test_check_finite_scores_refuses_others(scores, error, message):
         check_finite_scores(scores, "scores")
 
 
+def test_check_finite_scores_tells_the_way_out_of_nan_of_images_alone():
+    with pytest.raises(
+        ValueError, match=r'at row 1\. A detector with on_error="nan" .* leave such images out'
+    ):
+        check_finite_scores([0, np.nan], "scores")
+    with pytest.raises(ValueError, match=r"at row 1\.$"):
+        check_finite_scores([0, np.inf], "scores")
+    with pytest.raises(ValueError, match=r"at row 1\.$"):
+        check_finite_scores([0, np.nan], "history['loss']", are_of_images=False)
+
+
 def test_check_finite_scores_may_allow_none():
     assert check_finite_scores([], "scores", allow_empty=True).shape == (0,)

@@ -690,6 +690,18 @@ def test_scorers_bad_labels_raise(table, scorer, y, message):
         scorer(Distance().fit(X), X, y)
 
 
+@pytest.mark.parametrize("scorer", [anomaly_roc_auc, anomaly_average_precision])
+@pytest.mark.parametrize(("value", "hint"), [(np.nan, ".* leave such images out"), (np.inf, "$")])
+def test_scorers_score_not_finite_raises_with_its_row(table, scorer, value, hint):
+    X, defect = table
+    detector = Distance().fit(X)
+    X = X.copy()
+    X[7] = value
+    message = rf"Distance\.score_samples\(X\) must be finite, but is (nan|-inf) at row 7\.{hint}"
+    with pytest.raises(ValueError, match=message):
+        scorer(detector, X, defect)
+
+
 @pytest.mark.parametrize("label", [0, -1, True, False, "good"])
 def test_roc_auc_one_kind_follows_scikit_learn(table, label):
     X, _ = table

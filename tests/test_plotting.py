@@ -713,9 +713,12 @@ def test_from_estimator_unfitted(grey_images, tiny_params):
         ({"y": [1, -1]}, "y has length 2"),
         ({"y": [1, -1, 3]}, ", 3"),
         ({"y_pred": [1, -1, 0]}, "y_pred must hold .* got 0 at row 2"),
-        ({"scores": [1.0, np.nan, 2.0]}, "scores must be finite, but is nan at row 1"),
+        ({"scores": [1.0, np.nan, 2.0]}, "scores must be finite, but is nan at row 1.*leave such images out"),
         ({"maps": [np.ones((4, 4)), np.ones(4), np.ones((4, 4))]}, r"maps\[1\] has shape \(4,\)"),
-        ({"maps": [np.ones((4, 4)), np.full((4, 4), np.nan), np.ones((4, 4))]}, r"maps\[1\] contains NaN"),
+        (
+            {"maps": [np.ones((4, 4)), np.full((4, 4), np.nan), np.ones((4, 4))]},
+            r"maps\[1\] contains NaN.*on_error=\"nan\"",
+        ),
         ({"images": np.ones((3, 16))}, "reshape them"),
         ({"images": []}, "no images"),
     ],
@@ -1046,6 +1049,7 @@ def test_labels_scores_and_kinds_must_fit(display):
         ([1.0, 2.0], None, "scores has length 2, but y has length 3"),
         ([1.0, 2.0, 3.0], ["a"], "kinds has length 1, but y has length 3"),
         ([1.0, 2.0, np.inf], None, "scores must be finite, but is inf at row 2"),
+        ([1.0, np.nan, 2.0], None, "scores must be finite, but is nan at row 1.*leave such images out"),
         ([[1.0], [2.0], [3.0]], None, r"scores must have shape \(n,\)"),
     ]:
         with pytest.raises(ValueError, match=message):

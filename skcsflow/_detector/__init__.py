@@ -1,7 +1,8 @@
-"""The estimator: parameters, fit, scores; maps; thresholds; saving."""
+"""The estimator: parameters, fit, scores; maps; thresholds; saving; and a table of what it says."""
 
 from skcsflow._detector._estimator import CSFlowDetector
 from skcsflow._detector._inspection import Inspection
 from skcsflow._detector._parameters import PAPER_PARAMS
+from skcsflow._detector._table import InspectionTable
 
-__all__ = ["PAPER_PARAMS", "CSFlowDetector", "Inspection"]
+__all__ = ["PAPER_PARAMS", "CSFlowDetector", "Inspection", "InspectionTable"]

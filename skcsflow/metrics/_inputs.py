@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import explain_nan, user_stack_level
 from skcsflow._images import mask_files
 from skcsflow.datasets import read_mask
 
@@ -132,7 +132,7 @@ class Pixels:
                 row, column = np.argwhere(~np.isfinite(amap))[0]
                 raise ValueError(
                     f"{self._name} must be finite, but {self._name}[{i}] holds {amap[row, column]} at row {row}, "
-                    f"column {column}."
+                    f"column {column}.{explain_nan(amap[row, column])}"
                 )
             yield Image(np.asarray(self._masks[i]) != 0, amap, n_defective == 0, self._weight(i), i)
             _release(self._masks[i])

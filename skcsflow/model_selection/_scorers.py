@@ -30,6 +30,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.utils.validation import _check_response_method
 
+from skcsflow._checks import check_finite_scores
 from skcsflow._labels import is_defect, show_labels
 
 __all__ = ["anomaly_average_precision", "anomaly_f1", "anomaly_roc_auc"]
@@ -97,6 +98,8 @@ class _AnomalyScorer(_BaseScorer):
             raise ValueError(
                 f"y has {len(defect)} labels, but {type(estimator).__name__}.{method}(X) has shape {response.shape}."
             )
+        if method != "predict":
+            response = check_finite_scores(response, f"{type(estimator).__name__}.{method}(X)")
         return float(self._score_func(defect, response, **kwargs))
 
 
@@ -146,7 +149,7 @@ _CALL_DOC = """
     Raises
     ------
     ValueError
-        If y holds other labels, or the estimator is a classifier.
+        If y holds other labels, the estimator is a classifier, or a score is NaN or infinite.
 """
 
 _SCORE_METHODS = ("score_samples", "decision_function")

@@ -132,7 +132,7 @@ class HistoryDisplay:
         self.figure_ = self.axes_[0].figure
         self.lines_ = {}
         for axes, (name, values) in zip(self.axes_, self.history.items(), strict=True):
-            curve = check_finite_scores(values, f"history[{name!r}]")
+            curve = check_finite_scores(values, f"history[{name!r}]", are_of_images=False)
             epochs = np.arange(1, len(curve) + 1)
             marker = "o" if len(curve) <= 30 else ""
             (self.lines_[name],) = axes.plot(epochs, curve, color=NORMAL_COLOUR, marker=marker, markersize=3)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from skcsflow._checks import explain_nan
 from skcsflow._images import as_sequence, mask_files, read_image, read_pil
 from skcsflow.datasets import read_mask
 
@@ -86,7 +87,8 @@ def read_maps(maps: Any, image_shape: tuple[int, ...] | None = None) -> list[NDA
         if array.ndim != 2 or array.size == 0:
             raise ValueError(f"maps[{i}] has shape {array.shape}; a map must have shape (H, W).")
         if not np.isfinite(array).all():
-            raise ValueError(f"maps[{i}] contains NaN or infinity.")
+            hint = explain_nan(array[~np.isfinite(array)][0])
+            raise ValueError(f"maps[{i}] contains NaN or infinity.{hint}")
         arrays.append(array)
     return arrays
 
