@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from skcsflow._checks import user_stack_level
-from skcsflow._images._containers import IMAGE_TYPES, as_sequence
+from skcsflow._images._containers import IMAGE_TYPES, as_sequence, is_missing
 from skcsflow._images._ranges import ValueRanges
 from skcsflow._images._reader import NPY, ImageFile, check_header, decode_file, load_file, read_pil
 from skcsflow._images._standardize import scale
@@ -80,7 +80,7 @@ class ImageCollection(Sequence[Tensor]):
         return self.decode(i, self.load(i))
 
     def check_files(self, rows: Iterable[int] | None = None) -> None:
-        """Check of all files, or those of some rows, that they are there and begin as images do.
+        """Check of all files, or those of some rows, that none is missing, and that they begin as images do.
 
         Raises
         ------
@@ -92,10 +92,10 @@ class ImageCollection(Sequence[Tensor]):
         errors = {}
         for row in range(len(self)) if rows is None else rows:
             item = self.items[row]
-            if not isinstance(item, str | os.PathLike):
-                return  # all are of one kind
             try:
-                check_header(item, self._name(row, item))
+                self._check_not_missing(row, item)
+                if isinstance(item, str | os.PathLike):
+                    check_header(item, self._name(row, item))
             except ValueError as error:
                 errors[int(row)] = str(error)
         if errors:
@@ -231,14 +231,15 @@ class ImageCollection(Sequence[Tensor]):
 
     def _item(self, i: int) -> Any:
         if isinstance(self.items, list | tuple | np.ndarray | Tensor):
-            return self.items[int(i)]
+            item = self.items[int(i)]
+            self._check_not_missing(i, item)
+            return item
         try:
             with self._reading:  # data sets seldom expect several threads
                 item = self.items[int(i)]
         except Exception as error:  # they read files by all kinds of libraries
             raise ValueError(f"X[{i}] could not be read: {error}") from error
-        if item is None:
-            raise ValueError(f"X[{i}] is None, which some libraries give for an image that they can't read.")
+        self._check_not_missing(i, item)
         if isinstance(item, tuple | list) and item:
             # Data sets of torch and torchvision give an image and its label.
             n_images = sum(isinstance(part, IMAGE_TYPES) and getattr(part, "ndim", 2) >= 2 for part in item)
@@ -255,6 +256,12 @@ class ImageCollection(Sequence[Tensor]):
                 f"X[{keys[0] if keys else 'image'!r}]."
             )
         return item
+
+    def _check_not_missing(self, i: int, item: Any) -> None:
+        if is_missing(item):
+            raise ValueError(
+                f"X[{i}] is {item}, as libraries and tables give in place of an image that can't be read or isn't there."
+            )
 
     def _name(self, i: int, item: Any = None) -> str:
         if item is None and isinstance(self.items, list | tuple | np.ndarray):
@@ -326,10 +333,11 @@ def check_images(
         )
     _check_not_empty(len(X))
     if isinstance(X, list | tuple | np.ndarray):
-        kinds = [_kind(item, i) for i, item in enumerate(X)]
-        for i, kind in enumerate(kinds):
-            if kind != kinds[0]:
-                raise TypeError(f"X mixes kinds of images: X[0] is {kinds[0]}, X[{i}] is {kind}.")
+        kinds = {i: _kind(item, i) for i, item in enumerate(X) if not is_missing(item)}
+        first = next(iter(kinds), 0)
+        for i, kind in kinds.items():
+            if kind != kinds[first]:
+                raise TypeError(f"X mixes kinds of images: X[{first}] is {kinds[first]}, X[{i}] is {kind}.")
     return ImageCollection(X, num_channels, value_range=value_range)
 
 

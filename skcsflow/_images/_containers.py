@@ -17,6 +17,7 @@ __all__ = [
     "IMAGE_TYPES",
     "as_sequence",
     "find_images",
+    "is_missing",
     "list_images",
     "visible_entries",
     "walk_files",
@@ -27,6 +28,11 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp
 
 IMAGE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, BytesIO, Image.Image, np.ndarray, Tensor)
 """What an image may be given as."""
+
+
+def is_missing(item: Any) -> bool:
+    """Whether it stands for an image that is missing: None, or what tables hold in place of a path, NaN or pandas' NA."""
+    return item is None or (isinstance(item, float) and item != item) or type(item).__name__ == "NAType"
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[str]:

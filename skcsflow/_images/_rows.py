@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from skcsflow._images._containers import IMAGE_TYPES
+from skcsflow._images._containers import IMAGE_TYPES, is_missing
 
 __all__ = ["check_rows", "is_row_matrix", "resolve_image_shape"]
 
@@ -27,9 +27,9 @@ def is_row_matrix(X: Any) -> bool:
         return len(X.shape) < 2 and not _is_object(X)
     if isinstance(X, (list, tuple)):
         # A list of numbers or of lists: let scikit-learn's check_array say what is wrong with it.
-        return len(X) > 0 and (
-            isinstance(X[0], (list, tuple, int, float, np.number))
-            or (isinstance(X[0], np.ndarray) and X[0].ndim < 2)
+        first = next((item for item in X if not is_missing(item)), None)
+        return isinstance(first, (list, tuple, int, float, np.number)) or (
+            isinstance(first, np.ndarray) and first.ndim < 2
         )
     return hasattr(X, "__array__")
 

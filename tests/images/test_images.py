@@ -456,8 +456,11 @@ BAD_X = {
     "ragged rows": ([np.zeros(3), np.zeros(2)], ValueError, r"X is ragged: X\[0\]"),
     "array and path": ([GREY[0], "a.png"], TypeError, r"X\[0\] is an array, X\[1\] is a path"),
     "PIL and tensor": ([Image.fromarray(GREY[0]), torch.zeros(3, 4, 4)], TypeError, r"X\[1\] is a tensor"),
-    "None in list": ([GREY[0], None], TypeError, r"X\[1\] is of type NoneType"),
-    "missing path": (np.array(["a.png", None]), TypeError, r"X\[1\] is of type"),
+    "None in list": ([GREY[0], None], ValueError, r"X\[1\] is None, .* or set on_error="),
+    "None first": ([None, GREY[0]], ValueError, r"X\[0\] is None, .* or set on_error="),
+    "missing paths": (np.array([None, None]), ValueError, r"X\[0\] is None.*; X\[1\] is None.* or set on_error="),
+    "NaN for a path": ([np.nan, "a.png"], ValueError, r"X\[0\] is nan, .*; X\[1\] \('a.png'\): there is no such file"),
+    "None and two kinds": ([None, GREY[0], "a.png"], TypeError, r"X\[1\] is an array, X\[2\] is a path"),
     "no image's bytes": ([b"a.png"], ValueError, r"X\[0\] could not be read as an image: no format"),
     "no such file": (["nowhere.png"], ValueError, r"X\[0\] \('nowhere.png'\): there is no such file"),
     "a folder": (["."], ValueError, r"X\[0\] \('\.'\) could not be read"),
@@ -528,8 +531,9 @@ def test_fit_on_bad_tables_raises(tiny_params):
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         CSFlowDetector(**tiny_params).fit(pd.Series([], dtype=object))
-    with pytest.raises(TypeError, match=r"X\[1\] is of type"):
-        CSFlowDetector(**tiny_params).fit(pd.Series(["a.png", None]))
+    for dtype, missing in (("object", "None"), ("string", "<NA>"), ("category", "nan")):
+        with pytest.raises(ValueError, match=rf"X\[1\] is {missing}, .*or set on_error="):
+            CSFlowDetector(**tiny_params).fit(pd.Series(["a.png", None], dtype=dtype))
     pl = pytest.importorskip("polars")
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         CSFlowDetector(**tiny_params).fit(pl.Series([], dtype=pl.String))

@@ -151,6 +151,41 @@ def test_unknown_on_error_raises_in_fit_and_after_it(fitted_copy, on_error):
             method(IMAGES)
 
 
+def test_rows_without_an_image_are_nan(going_on, paths):
+    pd = pytest.importorskip("pandas")
+    some = [None, *paths[2:4], np.nan, paths[6]]
+    expected = going_on.score_samples(IMAGES[[2, 3, 6]])
+    arrays = [None, *IMAGES[2:4], None, IMAGES[6]]
+    for X in (
+        some,
+        pd.Series(some, dtype=object),
+        pd.Series(some, dtype="string"),
+        pd.DataFrame({"p": some}),
+        arrays,
+    ):
+        with pytest.warns(
+            UserWarning, match=r"2 of the 5 images of X can't be read: X\[0\] is .*; X\[3\] is "
+        ):
+            scores = going_on.score_samples(X)
+        np.testing.assert_array_equal(scores[[1, 2, 4]], expected)
+        assert np.isnan(scores[[0, 3]]).all()
+
+
+def test_fit_leaves_out_rows_without_an_image(tiny_params, paths):
+    good = [paths[i] for i in GOOD]
+    detector = CSFlowDetector(**tiny_params, on_error="nan")
+    with pytest.warns(UserWarning, match=r"X\[0\] is None, .*They are left out of the training"):
+        detector.fit([None, *good])
+    np.testing.assert_array_equal(
+        detector.score_samples(IMAGES), CSFlowDetector(**tiny_params).fit(good).score_samples(IMAGES)
+    )
+    with (
+        pytest.warns(UserWarning, match="can't be read"),
+        pytest.raises(ValueError, match="No image of X can"),
+    ):
+        detector.fit([None, None])
+
+
 class FailingOrNone:
     """A data set whose files can't be read, as it finds out, or which gives None for one."""
 
