@@ -31,7 +31,7 @@ IMAGE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, BytesIO, Image.Im
 
 
 def is_missing(item: Any) -> bool:
-    """Whether it stands for an image that is missing: None, or what tables hold in place of a path, NaN or pandas' NA."""
+    """Whether it stands for an image that is missing: None, or what tables hold for it, NaN or pandas' NA."""
     return item is None or (isinstance(item, float) and item != item) or type(item).__name__ == "NAType"
 
 

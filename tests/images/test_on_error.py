@@ -1,5 +1,7 @@
 """Images that can't be read: errors that list them, or results without them."""
 
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +55,20 @@ def test_no_more_than_twenty_files_are_listed(fitted, tmp_path):
     ) as caught:
         fitted.score_samples([tmp_path / f"{i}.png" for i in range(30)])
     assert "X[20]" not in str(caught.value)
+
+
+def test_files_are_looked_at_several_at_a_time_and_listed_in_order(fitted, paths, monkeypatch):
+    together = threading.Barrier(2)
+
+    def wait(path, name):
+        together.wait(timeout=10)  # fails where one file is looked at after the other
+        raise ValueError(name)
+
+    monkeypatch.setattr("skcsflow._images._collection.check_header", wait)
+    with pytest.raises(
+        ValueError, match=r"32 of the 32 .*: X\[0\].*; X\[1\].*; X\[15\].*; X\[16\].*; X\[19\]"
+    ):
+        fitted.score_samples(paths * 2)
 
 
 def test_scores_and_maps_of_images_that_cannot_be_read_are_nan(going_on, paths, tmp_path):
