@@ -743,12 +743,14 @@ class CSFlowDetector(
         readable = log_likelihoods[rows][~np.isnan(log_likelihoods[rows])]
         return float(readable.mean()) if len(readable) else np.nan
 
-    def _score_images(self, X: Any, *, are_fresh: bool = False) -> Generator[ImageScores, None, None]:
-        """Score images; with `are_fresh`, they should be none that were fitted on."""
+    def _score_images(
+        self, X: Any, *, are_fresh: bool = False, first_row: int = 0
+    ) -> Generator[ImageScores, None, None]:
+        """Score images; with `are_fresh`, they should be none that were fitted on. Messages count from `first_row`."""
         check_is_fitted(self)
         check_parameters_in_use(self)
         check_engine(self.engine, self.precision_, self.device_)
-        images = self._check_X(X, reset=False)
+        images = self._check_X(X, reset=False, first_row=first_row)
         n_threads = resolve_n_threads(self.n_jobs)
         images.contents = set() if are_fresh else None
         images.goes_on = self.on_error == "nan"
@@ -786,7 +788,7 @@ class CSFlowDetector(
         runner.refresh()
         return runner
 
-    def _check_X(self, X: Any, *, reset: bool) -> ImageCollection:
+    def _check_X(self, X: Any, *, reset: bool, first_row: int = 0) -> ImageCollection:
         num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
         value_range = check_value_range(self.value_range)
         if is_row_matrix(X):
@@ -802,13 +804,15 @@ class CSFlowDetector(
             shape = resolve_image_shape(given, X.shape[1])
             if reset:
                 self.image_shape_ = shape
-            return ImageCollection(X, num_channels, row_shape=shape, value_range=value_range)
+            return ImageCollection(
+                X, num_channels, row_shape=shape, value_range=value_range, first_row=first_row
+            )
         if reset:
             self.image_shape_ = None
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self, name):
                     delattr(self, name)
-        return check_images(X, num_channels, value_range)
+        return check_images(X, num_channels, value_range, first_row=first_row)
 
     def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
         hidden = self.cross_conv_hidden_channels

@@ -45,6 +45,8 @@ class ImageCollection(Sequence[Tensor]):
         Shape of the image in each row, where X is a 2-D array of flattened images.
     value_range : tuple of float (low, high) or None, default=None
         What becomes 0 and 1; None: integers are scaled by the range of their type, see :func:`standardize`.
+    first_row : int, default=0
+        Row that messages count from, where these are a part of a stream.
 
     Attributes
     ----------
@@ -63,11 +65,13 @@ class ImageCollection(Sequence[Tensor]):
         *,
         row_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] | None = None,
+        first_row: int = 0,
     ) -> None:
         self.items = items
         self.num_channels = num_channels
         self.row_shape = row_shape
         self.value_range = value_range
+        self.first_row = first_row
         self.ranges = ValueRanges(value_range)
         self.contents: set[bytes] | None = None
         self.errors: dict[int, str] = {}
@@ -272,17 +276,18 @@ class ImageCollection(Sequence[Tensor]):
     def _check_not_missing(self, i: int, item: Any) -> None:
         if is_missing(item):
             raise ValueError(
-                f"X[{i}] is {item}, as libraries and tables give in place of an image that is missing."
+                f"{self._name(i)} is {item}, as libraries and tables give in place of an image that is missing."
             )
 
     def _name(self, i: int, item: Any = None) -> str:
         if item is None and isinstance(self.items, list | tuple | np.ndarray):
             item = self.items[i]
-        return f"X[{i}] ({os.fspath(item)!r})" if isinstance(item, str | os.PathLike) else f"X[{i}]"
+        name = f"X[{self.first_row + i}]"
+        return f"{name} ({os.fspath(item)!r})" if isinstance(item, str | os.PathLike) else name
 
 
 def check_images(
-    X: Any, num_channels: int, value_range: tuple[float, float] | None = None
+    X: Any, num_channels: int, value_range: tuple[float, float] | None = None, *, first_row: int = 0
 ) -> ImageCollection:
     """Check images that aren't rows of a 2-D array.
 
@@ -297,6 +302,8 @@ def check_images(
         Channels that every image must end up with.
     value_range : tuple of float (low, high) or None, default=None
         What becomes 0 and 1.
+    first_row : int, default=0
+        Row that messages count from.
 
     Returns
     -------
@@ -345,12 +352,12 @@ def check_images(
         )
     _check_not_empty(len(X))
     if isinstance(X, list | tuple | np.ndarray):
-        kinds = {i: _kind(item, i) for i, item in enumerate(X) if not is_missing(item)}
+        kinds = {i: _kind(item, first_row + i) for i, item in enumerate(X) if not is_missing(item)}
         first = next(iter(kinds), 0)
         for i, kind in kinds.items():
             if kind != kinds[first]:
                 raise TypeError(f"X mixes kinds of images: X[{first}] is {kinds[first]}, X[{i}] is {kind}.")
-    return ImageCollection(X, num_channels, value_range=value_range)
+    return ImageCollection(X, num_channels, value_range=value_range, first_row=first_row)
 
 
 def _is_numeric(X: Any) -> bool:
@@ -399,6 +406,11 @@ def _kind(item: Any, i: int) -> str:
         if item.ndim not in (2, 3):
             raise ValueError(f"X[{i}] has shape {item.shape}; an image must have shape (H, W) or (H, W, C).")
         return "an array"
+    if isinstance(item, list | tuple):
+        raise TypeError(
+            f"X[{i}] is a {type(item).__name__} of {len(item)} items. Pass the image alone: of (image, label) the "
+            "image, of (ok, frame), which OpenCV's cap.read() gives, the frame."
+        )
     raise TypeError(
         f"X[{i}] is of type {type(item).__name__}; an image must be a path, a file's content, a PIL image, an array or "
         "a tensor."

@@ -28,7 +28,9 @@ def is_row_matrix(X: Any) -> bool:
     if isinstance(X, (list, tuple)):
         # A list of numbers or of lists: let scikit-learn's check_array say what is wrong with it.
         first = next((item for item in X if not is_missing(item)), None)
-        return isinstance(first, (list, tuple, int, float, np.number)) or (
+        if isinstance(first, (list, tuple)):
+            return not any(map(_is_image, first))  # such as (image, label), which is a row of nothing
+        return isinstance(first, (int, float, np.number)) or (
             isinstance(first, np.ndarray) and first.ndim < 2
         )
     return hasattr(X, "__array__")
@@ -45,6 +47,10 @@ def check_rows(X: Any) -> None:
                 f"X is ragged: X[0] holds {lengths[0]} values, X[{i}] holds {length}. Rows must be flattened "
                 "images of one shape; images of different shapes are passed as arrays (H, W)."
             )
+
+
+def _is_image(item: Any) -> bool:
+    return item is None or (isinstance(item, IMAGE_TYPES) and getattr(item, "ndim", 2) >= 2)
 
 
 def _holds_images(X: Any) -> bool:
