@@ -154,6 +154,16 @@ def test_calibrate_and_p_values_leave_out_what_cannot_be_read(fitted_copy, paths
     assert len(detector.calibration_scores_) == len(GOOD)
 
 
+def test_calibrate_by_nothing_that_can_be_read_raises_and_says_so(fitted_copy, paths):
+    fitted_copy.set_params(on_error="nan")
+    for X, y in ((paths[1:2] * 9, None), ([*paths[1:2] * 9, paths[0]], [1] * 9 + [-1])):
+        with (
+            pytest.warns(UserWarning, match="no such file"),
+            pytest.raises(ValueError, match="No normal image of X can be read"),
+        ):
+            fitted_copy.calibrate(X, y, fpr=0.2)
+
+
 def test_a_damaged_file_is_an_error_that_names_it_and_the_way_out(fitted, paths):
     with pytest.raises(ValueError, match=r"X\[1\] \('.*09\.png'\) could not be read as an image"):
         fitted.score_samples([paths[0], paths[9]])
