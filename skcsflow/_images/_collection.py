@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from skcsflow._checks import user_stack_level
-from skcsflow._images._containers import IMAGE_TYPES, as_sequence, is_missing
+from skcsflow._images._containers import IMAGE_TYPES, as_sequence, is_arrow_table, is_missing
 from skcsflow._images._ranges import ValueRanges
 from skcsflow._images._reader import NPY, ImageFile, check_header, decode_file, load_file, read_pil
 from skcsflow._images._standardize import scale
@@ -318,6 +318,8 @@ def check_images(
         Where X is empty, or has a wrong rank or layout.
     """
     X = as_sequence(X)
+    if is_arrow_table(X):
+        X = np.asarray(X)
     if hasattr(X, "to_pylist"):  # pyarrow
         kind = X.type
         while hasattr(kind, "value_type"):

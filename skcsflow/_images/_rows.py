@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from skcsflow._images._containers import IMAGE_TYPES, is_missing
+from skcsflow._images._containers import IMAGE_TYPES, is_arrow_table, is_missing
 
 __all__ = ["check_rows", "is_row_matrix", "resolve_image_shape"]
 
@@ -17,6 +17,8 @@ def is_row_matrix(X: Any) -> bool:
     """Whether X is to be read as a 2-D matrix of flattened images, as scikit-learn checks it."""
     if isinstance(X, (Tensor, Image.Image, str, os.PathLike)):
         return False
+    if is_arrow_table(X):
+        X = np.asarray(X)
     if hasattr(X, "to_numpy") and not hasattr(X, "columns") and len(getattr(X, "shape", ())) < 2:
         if hasattr(X, "to_pylist"):  # pyarrow's, which has no shape
             return False
