@@ -491,7 +491,7 @@ class CSFlowDetector(
         device = resolve_device(self.device, self.engine)
         check_engine(self.engine, self.precision, device)
         precision = resolve_precision(self.precision, device)
-        images = self._check_X(X, reset=reset, framing=self._new_framing())
+        images = self._check_X(X, reset=reset)
         rows = self._readable_rows(images, normal_rows(y, len(images), is_table=is_row_matrix(X)), n_threads)
         images.contents = set()
         model_seed, order_seed = self._draw_seeds()
@@ -794,12 +794,14 @@ class CSFlowDetector(
         readable = log_likelihoods[rows][~np.isnan(log_likelihoods[rows])]
         return float(readable.mean()) if len(readable) else np.nan
 
-    def _score_images(self, X: Any, *, are_fresh: bool = False) -> Generator[ImageScores, None, None]:
-        """Score images; with `are_fresh`, they should be none that were fitted on."""
+    def _score_images(
+        self, X: Any, *, are_fresh: bool = False, first_row: int = 0
+    ) -> Generator[ImageScores, None, None]:
+        """Score images; with `are_fresh`, they should be none that were fitted on. Messages count from `first_row`."""
         check_is_fitted(self)
         check_parameters_in_use(self)
         check_engine(self.engine, self.precision_, self.device_)
-        images = self._check_X(X, reset=False)
+        images = self._check_X(X, reset=False, first_row=first_row)
         n_threads = resolve_n_threads(self.n_jobs)
         images.contents = set() if are_fresh else None
         images.goes_on = self.on_error == "nan"
@@ -851,12 +853,12 @@ class CSFlowDetector(
         """Which parts of images the model was fitted on."""
         return Framing(**self._framing)
 
-    def _check_X(self, X: Any, *, reset: bool, framing: Framing | None = None) -> ImageCollection:
-        images = self._collect(X, reset=reset)
-        images.framing = framing or self._fitted_framing()
+    def _check_X(self, X: Any, *, reset: bool, first_row: int = 0) -> ImageCollection:
+        images = self._collect(X, reset=reset, first_row=first_row)
+        images.framing = self._new_framing() if reset else self._fitted_framing()
         return images
 
-    def _collect(self, X: Any, *, reset: bool) -> ImageCollection:
+    def _collect(self, X: Any, *, reset: bool, first_row: int) -> ImageCollection:
         num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
         value_range = check_value_range(self.value_range)
         if is_row_matrix(X):
@@ -872,13 +874,15 @@ class CSFlowDetector(
             shape = resolve_image_shape(given, X.shape[1])
             if reset:
                 self.image_shape_ = shape
-            return ImageCollection(X, num_channels, row_shape=shape, value_range=value_range)
+            return ImageCollection(
+                X, num_channels, row_shape=shape, value_range=value_range, first_row=first_row
+            )
         if reset:
             self.image_shape_ = None
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self, name):
                     delattr(self, name)
-        return check_images(X, num_channels, value_range)
+        return check_images(X, num_channels, value_range, first_row=first_row)
 
     def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
         hidden = self.cross_conv_hidden_channels

@@ -51,7 +51,7 @@ class InspectionMixin:
     offset_: float
     map_threshold_: float
     model_: CSFlowModel
-    _score_images: Callable[[Any], Generator[ImageScores, None, None]]
+    _score_images: Callable[..., Generator[ImageScores, None, None]]
     _map_maker: Callable[[], MapMaker]
 
     def inspect(self, X: Any, *, min_area: int = 1) -> Iterator[Inspection]:
@@ -85,7 +85,11 @@ class InspectionMixin:
         check_is_fitted(self)
         check_min_area(min_area)
         if isinstance(X, Iterator):
-            return (found for image in X for found in self._inspect(self._score_images([image]), min_area))
+            return (
+                found
+                for row, image in enumerate(X)
+                for found in self._inspect(self._score_images([image], first_row=row), min_area)
+            )
         return self._inspect(self._score_images(X), min_area)  # what is wrong with X shows now
 
     def _inspect(

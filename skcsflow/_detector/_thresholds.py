@@ -146,6 +146,8 @@ class ThresholdsMixin:
         else:
             scores, peaks = self._cross_fitted(X, defective, cv)
         readable = ~np.isnan(scores)
+        if not np.any(readable & ~defective):
+            raise ValueError("No normal image of X can be read, so there is none to calibrate by.")
         scores, peaks, defective = scores[readable], peaks[readable], defective[readable]
         self.offset_, self.map_threshold_ = threshold(scores), -threshold(-peaks)
         self.calibration_scores_ = np.sort(scores[~defective])

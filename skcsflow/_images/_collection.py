@@ -4,6 +4,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from skcsflow._checks import user_stack_level
-from skcsflow._images._containers import IMAGE_TYPES, as_sequence
+from skcsflow._images._containers import IMAGE_TYPES, as_sequence, is_arrow_table, is_missing
 from skcsflow._images._framing import Framing
 from skcsflow._images._ranges import ValueRanges
 from skcsflow._images._reader import NPY, ImageFile, check_header, decode_file, load_file, read_pil
@@ -27,6 +28,8 @@ DIGEST_SIZE = 8
 """Bytes of a short digest."""
 
 _N_SHOWN = 20
+_N_HEADERS = 8
+"""Files that are opened at a time: on a network drive each takes milliseconds of waiting, whatever the processor."""
 _WAY_OUT = ' Mend them or leave them out, or set on_error="nan" to go on without them.'
 
 
@@ -43,6 +46,8 @@ class ImageCollection(Sequence[Tensor]):
         Shape of the image in each row, where X is a 2-D array of flattened images.
     value_range : tuple of float (low, high) or None, default=None
         What becomes 0 and 1; None: integers are scaled by the range of their type, see :func:`standardize`.
+    first_row : int, default=0
+        Row that messages count from, where these are a part of a stream.
 
     Attributes
     ----------
@@ -63,11 +68,13 @@ class ImageCollection(Sequence[Tensor]):
         *,
         row_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] | None = None,
+        first_row: int = 0,
     ) -> None:
         self.items = items
         self.num_channels = num_channels
         self.row_shape = row_shape
         self.value_range = value_range
+        self.first_row = first_row
         self.ranges = ValueRanges(value_range)
         self.contents: set[bytes] | None = None
         self.errors: dict[int, str] = {}
@@ -89,7 +96,7 @@ class ImageCollection(Sequence[Tensor]):
         return self.decode(i, self.load(i))
 
     def check_files(self, rows: Iterable[int] | None = None) -> None:
-        """Check of all files, or those of some rows, that they are there and begin as images do.
+        """Check of all files, or those of some rows, that none is missing, and that they begin as images do.
 
         Raises
         ------
@@ -98,15 +105,24 @@ class ImageCollection(Sequence[Tensor]):
         """
         if not isinstance(self.items, list | tuple | np.ndarray):
             return
-        errors = {}
-        for row in range(len(self)) if rows is None else rows:
-            item = self.items[row]
-            if not isinstance(item, str | os.PathLike):
-                return  # all are of one kind
-            try:
-                check_header(item, self._name(row, item))
-            except ValueError as error:
-                errors[int(row)] = str(error)
+
+        def check(some: Sequence[int]) -> dict[int, str]:
+            errors = {}
+            for row in some:
+                item = self.items[row]
+                try:
+                    self._check_not_missing(row, item)
+                    if isinstance(item, str | os.PathLike):
+                        check_header(item, self._name(row, item))
+                except ValueError as error:
+                    errors[row] = str(error)
+            return errors
+
+        chosen = range(len(self)) if rows is None else list(rows)
+        # In parts, as handing each file to a thread by itself takes longer than opening a local one.
+        parts = [chosen[k : k + 16] for k in range(0, len(chosen), 16)]
+        with ThreadPoolExecutor(_N_HEADERS) as threads:
+            errors = {row: error for found in threads.map(check, parts) for row, error in found.items()}
         if errors:
             raise ValueError(self._list_errors(errors) + _WAY_OUT)
 
@@ -253,14 +269,15 @@ class ImageCollection(Sequence[Tensor]):
 
     def _item(self, i: int) -> Any:
         if isinstance(self.items, list | tuple | np.ndarray | Tensor):
-            return self.items[int(i)]
+            item = self.items[int(i)]
+            self._check_not_missing(i, item)
+            return item
         try:
             with self._reading:  # data sets seldom expect several threads
                 item = self.items[int(i)]
         except Exception as error:  # they read files by all kinds of libraries
             raise ValueError(f"X[{i}] could not be read: {error}") from error
-        if item is None:
-            raise ValueError(f"X[{i}] is None, which some libraries give for an image that they can't read.")
+        self._check_not_missing(i, item)
         if isinstance(item, tuple | list) and item:
             # Data sets of torch and torchvision give an image and its label.
             n_images = sum(isinstance(part, IMAGE_TYPES) and getattr(part, "ndim", 2) >= 2 for part in item)
@@ -278,14 +295,21 @@ class ImageCollection(Sequence[Tensor]):
             )
         return item
 
+    def _check_not_missing(self, i: int, item: Any) -> None:
+        if is_missing(item):
+            raise ValueError(
+                f"{self._name(i)} is {item}, as libraries and tables give in place of an image that is missing."
+            )
+
     def _name(self, i: int, item: Any = None) -> str:
         if item is None and isinstance(self.items, list | tuple | np.ndarray):
             item = self.items[i]
-        return f"X[{i}] ({os.fspath(item)!r})" if isinstance(item, str | os.PathLike) else f"X[{i}]"
+        name = f"X[{self.first_row + i}]"
+        return f"{name} ({os.fspath(item)!r})" if isinstance(item, str | os.PathLike) else name
 
 
 def check_images(
-    X: Any, num_channels: int, value_range: tuple[float, float] | None = None
+    X: Any, num_channels: int, value_range: tuple[float, float] | None = None, *, first_row: int = 0
 ) -> ImageCollection:
     """Check images that aren't rows of a 2-D array.
 
@@ -300,6 +324,8 @@ def check_images(
         Channels that every image must end up with.
     value_range : tuple of float (low, high) or None, default=None
         What becomes 0 and 1.
+    first_row : int, default=0
+        Row that messages count from.
 
     Returns
     -------
@@ -314,6 +340,8 @@ def check_images(
         Where X is empty, or has a wrong rank or layout.
     """
     X = as_sequence(X)
+    if is_arrow_table(X):
+        X = np.asarray(X)
     if hasattr(X, "to_pylist"):  # pyarrow
         kind = X.type
         while hasattr(kind, "value_type"):
@@ -348,11 +376,12 @@ def check_images(
         )
     _check_not_empty(len(X))
     if isinstance(X, list | tuple | np.ndarray):
-        kinds = [_kind(item, i) for i, item in enumerate(X)]
-        for i, kind in enumerate(kinds):
-            if kind != kinds[0]:
-                raise TypeError(f"X mixes kinds of images: X[0] is {kinds[0]}, X[{i}] is {kind}.")
-    return ImageCollection(X, num_channels, value_range=value_range)
+        kinds = {i: _kind(item, first_row + i) for i, item in enumerate(X) if not is_missing(item)}
+        first = next(iter(kinds), 0)
+        for i, kind in kinds.items():
+            if kind != kinds[first]:
+                raise TypeError(f"X mixes kinds of images: X[{first}] is {kinds[first]}, X[{i}] is {kind}.")
+    return ImageCollection(X, num_channels, value_range=value_range, first_row=first_row)
 
 
 def _is_numeric(X: Any) -> bool:
@@ -401,6 +430,11 @@ def _kind(item: Any, i: int) -> str:
         if item.ndim not in (2, 3):
             raise ValueError(f"X[{i}] has shape {item.shape}; an image must have shape (H, W) or (H, W, C).")
         return "an array"
+    if isinstance(item, list | tuple):
+        raise TypeError(
+            f"X[{i}] is a {type(item).__name__} of {len(item)} items. Pass the image alone: of (image, label) the "
+            "image, of (ok, frame), which OpenCV's cap.read() gives, the frame."
+        )
     raise TypeError(
         f"X[{i}] is of type {type(item).__name__}; an image must be a path, a file's content, a PIL image, an array or "
         "a tensor."

@@ -1,7 +1,7 @@
 """What users hold images in -> a sequence of them."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, MappingView, Set
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,40 @@ __all__ = [
     "IMAGE_TYPES",
     "as_sequence",
     "find_images",
+    "is_arrow_table",
+    "is_missing",
     "list_images",
     "visible_entries",
     "walk_files",
 ]
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy"})
-"""Of files that are taken for images, in lower case."""
+EXTENSIONS = frozenset(
+    {
+        ".png", ".jpg", ".jpeg", ".jfif", ".jp2", ".j2k", ".jpx", ".bmp", ".tif", ".tiff", ".webp", ".pbm", ".pgm",
+        ".pnm", ".ppm", ".npy",
+    }
+)  # fmt: skip
+"""Of files that are taken for images, in lower case. Not GIF, whose files are mostly animations."""
 
 IMAGE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, BytesIO, Image.Image, np.ndarray, Tensor)
 """What an image may be given as."""
 
 
+def is_missing(item: Any) -> bool:
+    """Whether it stands for an image that is missing: None, or what tables hold for it, NaN or pandas' NA."""
+    return item is None or (isinstance(item, float) and item != item) or type(item).__name__ == "NAType"
+
+
+def is_arrow_table(X: Any) -> bool:
+    """Whether X is a table of pyarrow, or a batch of its rows."""
+    return hasattr(X, "to_pylist") and hasattr(X, "column_names")
+
+
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[str]:
     """List the image files of a folder, sorted.
 
-    Images are files with the extension png, jpg, jpeg, bmp, tif, tiff, webp or npy, in upper or lower case. Hidden
-    files and folders, whose names begin with a dot, are left out.
+    Images are files with the extension png, jpg, jpeg, jfif, jp2, j2k, jpx, bmp, tif, tiff, webp, pbm, pgm, pnm, ppm
+    or npy, in upper or lower case. Hidden files and folders, whose names begin with a dot, are left out.
 
     Parameters
     ----------
@@ -70,7 +87,7 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
 
 
 def as_sequence(X: Any) -> Any:
-    """X itself, or the images of the folder that it names.
+    """X itself, or the images of the folder that it names, or of the one column of a table of pyarrow.
 
     Parameters
     ----------
@@ -80,7 +97,8 @@ def as_sequence(X: Any) -> Any:
     Returns
     -------
     object
-        A list of paths in place of the path of a folder; anything else as it is.
+        A list of paths in place of the path of a folder, a column of pyarrow in place of a table; anything else as it
+        is, other tables and those of numbers too.
 
     Raises
     ------
@@ -97,11 +115,13 @@ def as_sequence(X: Any) -> Any:
         raise TypeError("X is one PIL image, not a collection of images. Pass [X].")
     if isinstance(X, bytes | bytearray | memoryview) or hasattr(X, "getvalue"):
         raise TypeError("X is the content of one file, not a collection of images. Pass [X].")
-    if isinstance(X, Mapping | Set):
+    if isinstance(X, Mapping | MappingView | Set):
         keys = f" with the keys {', '.join(map(repr, list(X)[:5]))}" if isinstance(X, Mapping) else ""
         raise TypeError(f"X is a {type(X).__name__}{keys}; pass the images in it, as a list or an array.")
     if isinstance(X, Iterator):
         raise TypeError(f"X is a {type(X).__name__}, which can be read only once. Pass list(X).")
+    if is_arrow_table(X) and len(X.column_names) == 1 and np.asarray(X).dtype == object:
+        return X.column(0)
     return X
 
 

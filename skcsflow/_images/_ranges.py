@@ -13,6 +13,9 @@ __all__ = ["ValueRanges"]
 FAR_OUTSIDE = 4.0
 """Images from 0 to 1 that reach beyond plus or minus this were scaled otherwise, or not at all."""
 
+FAR_BELOW_BLACK = -0.5
+"""Floats that reach below this were normalised. Resizing leaves values below 0 too, but not so low."""
+
 FAR_ABOVE = 4.0
 """Images that reach so many times higher than any training image were scaled otherwise."""
 
@@ -75,6 +78,11 @@ class ValueRanges:
             reason = "By the range of their type, as integers are scaled, all of these are nearly black"
         elif highest > FAR_OUTSIDE or lowest < -FAR_OUTSIDE:
             reason = f"Scaled, they reach from {lowest:.1g} to {highest:.1g}, and not from 0 to 1"
+        elif self.value_range is None and lowest < FAR_BELOW_BLACK:
+            reason = (
+                f"Scaled, they reach down to {lowest:.1g}, while images are taken as 0 to 1, and the backbone "
+                "normalises them by itself"
+            )
         elif (
             trained is None
             and self.value_range is None

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from skcsflow._images._containers import IMAGE_TYPES
+from skcsflow._images._containers import IMAGE_TYPES, is_arrow_table, is_missing
 
 __all__ = ["check_rows", "is_row_matrix", "resolve_image_shape"]
 
@@ -17,6 +17,8 @@ def is_row_matrix(X: Any) -> bool:
     """Whether X is to be read as a 2-D matrix of flattened images, as scikit-learn checks it."""
     if isinstance(X, (Tensor, Image.Image, str, os.PathLike)):
         return False
+    if is_arrow_table(X):
+        X = np.asarray(X)
     if hasattr(X, "to_numpy") and not hasattr(X, "columns") and len(getattr(X, "shape", ())) < 2:
         if hasattr(X, "to_pylist"):  # pyarrow's, which has no shape
             return False
@@ -27,9 +29,11 @@ def is_row_matrix(X: Any) -> bool:
         return len(X.shape) < 2 and not _is_object(X)
     if isinstance(X, (list, tuple)):
         # A list of numbers or of lists: let scikit-learn's check_array say what is wrong with it.
-        return len(X) > 0 and (
-            isinstance(X[0], (list, tuple, int, float, np.number))
-            or (isinstance(X[0], np.ndarray) and X[0].ndim < 2)
+        first = next((item for item in X if not is_missing(item)), None)
+        if isinstance(first, (list, tuple)):
+            return not any(map(_is_image, first))  # such as (image, label), which is a row of nothing
+        return isinstance(first, (int, float, np.number)) or (
+            isinstance(first, np.ndarray) and first.ndim < 2
         )
     return hasattr(X, "__array__")
 
@@ -45,6 +49,10 @@ def check_rows(X: Any) -> None:
                 f"X is ragged: X[0] holds {lengths[0]} values, X[{i}] holds {length}. Rows must be flattened "
                 "images of one shape; images of different shapes are passed as arrays (H, W)."
             )
+
+
+def _is_image(item: Any) -> bool:
+    return item is None or (isinstance(item, IMAGE_TYPES) and getattr(item, "ndim", 2) >= 2)
 
 
 def _holds_images(X: Any) -> bool:

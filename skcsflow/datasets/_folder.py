@@ -46,9 +46,8 @@ def load_image_folder(
     of the folders ``train``, ``validation``, ``test`` and ``ground_truth`` may have capitals.
 
     Of each file only the size is read: an estimator takes the paths as they are, and :func:`read_mask` reads masks.
-    Images are files with the extension png, jpg, jpeg, bmp, tif, tiff or webp, in upper or lower case. Hidden
-    files and folders, whose names begin with a dot, are ignored. Everything is sorted by name, so the order is
-    the same on every system.
+    Images are files with the extensions that :func:`list_images` takes, but for npy. Hidden files and folders, whose
+    names begin with a dot, are ignored. Everything is sorted by name, so the order is the same on every system.
 
     Parameters
     ----------

@@ -90,3 +90,34 @@ def test_inspect_of_wrong_arguments_raises_at_once(fitted, grey_images):
         fitted.inspect(Image.fromarray(grey_images[0]))
     with pytest.raises(NotFittedError):
         CSFlowDetector().inspect(grey_images)
+
+
+def test_inspect_of_an_iterator_counts_images_in_messages(calibrated, grey_images, tmp_path):
+    for bad, error, message in (
+        (np.full((9, 9), np.nan), ValueError, r"NaN or infinity: X\[2\]"),
+        (np.zeros((9, 9, 2)), ValueError, r"X\[2\] has 2 channels"),
+        (np.zeros((9, 9, 9, 9)), ValueError, r"X\[2\] has shape"),
+        (tmp_path / "a.png", ValueError, r"X\[2\] \('.*a\.png'\): there is no such file"),
+        (b"no image", ValueError, r"X\[2\] could not be read"),
+        (None, ValueError, r"X\[2\] is None"),
+        ({"image": 1}, TypeError, r"X\[2\] is of type dict"),
+    ):
+        found = calibrated.inspect(iter([*grey_images[:2], bad]))
+        assert len([next(found), next(found)]) == 2
+        with pytest.raises(error, match=message):
+            next(found)
+    calibrated.set_params(on_error="nan")
+    with pytest.warns(UserWarning, match=r"X\[1\] is None.* NaN"):
+        _, bad, good = calibrated.inspect(iter([grey_images[0], None, grey_images[1]]))
+    assert np.isnan(bad.score)
+    assert bad.mask.all()
+    assert good.score == calibrated.score_samples(grey_images[1:2])[0]
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_inspect_of_what_opencv_reads_asks_for_the_frame(fitted, grey_images, end):
+    read = [(False, None)] if end else [(True, grey_images[0])]
+    with pytest.raises(TypeError, match=r"X\[0\] is a tuple of 2 items.*\(ok, frame\).* the frame"):
+        next(fitted.inspect(iter(read)))
+    with pytest.raises(TypeError, match=r"X\[0\] is a tuple of 2 items"):
+        fitted.score_samples(read)

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.base import clone
 
 from skcsflow import CSFlowDetector
-from skcsflow._images import check_images, is_row_matrix, resolve_image_shape
+from skcsflow._images import check_images, image_size, is_row_matrix, resolve_image_shape
 from skcsflow.datasets import list_images
 
 RNG = np.random.RandomState(0)
@@ -138,6 +138,9 @@ def test_score_samples_of_arrays_and_columns_of_other_libraries_gives_the_same_b
         grey = module.list_(module.list_(module.uint8()))
         contents = module.array([path.read_bytes() for path in paths])
         kinds = [names, module.chunked_array([names]), contents, module.array(GREY.tolist(), grey)]
+        kinds += [
+            table({"image": column}) for table in (module.table, module.record_batch) for column in kinds[::2]
+        ]
     elif library == "polars":
         kinds = [module.Series(GREY, dtype=module.Array(module.UInt8, GREY.shape[1:]))]
     else:
@@ -149,6 +152,23 @@ def test_score_samples_of_arrays_and_columns_of_other_libraries_gives_the_same_b
         np.testing.assert_array_equal(
             fitted.score_samples(X), fitted.score_samples(GREY), err_msg=str(type(X))
         )
+
+
+def test_tables_of_pyarrow_are_read_like_those_of_pandas(tiny_params, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    names = [str(path) for path in save(np.concatenate([GREY, 255 - GREY]), tmp_path)]
+    table = pa.table({"path": names})
+    detector = CSFlowDetector(**tiny_params).fit(table).calibrate(table, fpr=0.2, cv=2)
+    expected = CSFlowDetector(**tiny_params).fit(names).calibrate(names, fpr=0.2, cv=2)
+    np.testing.assert_array_equal(detector.calibration_scores_, expected.calibration_scores_)
+    with pytest.raises(ValueError, match=r"Choose the column of the images, such as X\['path'\]"):
+        detector.score_samples(pa.table({"path": names, "label": names}))
+    rows = GREY.reshape(5, -1)[:, :16] / 255
+    numbers = pa.table({str(i): column for i, column in enumerate(rows.T)})
+    np.testing.assert_array_equal(
+        CSFlowDetector(**tiny_params).fit(numbers).score_samples(numbers),
+        CSFlowDetector(**tiny_params).fit(rows).score_samples(rows),
+    )
 
 
 class OneReader(Lazy):
@@ -226,9 +246,21 @@ def test_list_images_is_sorted_takes_any_case_and_leaves_out_what_is_hidden(tmp_
     for name in ("b.JPG", "a.png", ".hidden.png", "c.txt", "sub/d.Tiff", ".git/e.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    names = [str(tmp_path / name) for name in ("a.png", "b.JPG")]
+    for name in ("moves.gif", "e.webp"):
+        (tmp_path / name).touch()
+    names = [str(tmp_path / name) for name in ("a.png", "b.JPG", "e.webp")]
     assert list_images(tmp_path) == names
     assert list_images(str(tmp_path), recursive=True) == [*names, str(tmp_path / "sub" / "d.Tiff")]
+
+
+@pytest.mark.parametrize("extension", ["jfif", "jp2", "j2k", "jpx", "pbm", "pgm", "pnm", "ppm", "PGM"])
+def test_folder_of_each_further_format_is_read(fitted, tmp_path, extension):
+    path = tmp_path / f"a.{extension}"
+    image = Image.fromarray(GREY[0])
+    (image.convert("1") if extension == "pbm" else image).save(path)
+    assert list_images(tmp_path) == [str(path)]
+    assert image_size(path) == (24, 30)
+    np.testing.assert_array_equal(fitted.score_samples(tmp_path), fitted.score_samples([Image.open(path)]))
 
 
 def test_list_images_of_a_folder_that_links_to_one_above_raises(tmp_path):
@@ -456,8 +488,11 @@ BAD_X = {
     "ragged rows": ([np.zeros(3), np.zeros(2)], ValueError, r"X is ragged: X\[0\]"),
     "array and path": ([GREY[0], "a.png"], TypeError, r"X\[0\] is an array, X\[1\] is a path"),
     "PIL and tensor": ([Image.fromarray(GREY[0]), torch.zeros(3, 4, 4)], TypeError, r"X\[1\] is a tensor"),
-    "None in list": ([GREY[0], None], TypeError, r"X\[1\] is of type NoneType"),
-    "missing path": (np.array(["a.png", None]), TypeError, r"X\[1\] is of type"),
+    "None in list": ([GREY[0], None], ValueError, r"X\[1\] is None, .* or set on_error="),
+    "None first": ([None, GREY[0]], ValueError, r"X\[0\] is None, .* or set on_error="),
+    "missing paths": (np.array([None, None]), ValueError, r"X\[0\] is None.*; X\[1\] is None.* or set on_error="),
+    "NaN for a path": ([np.nan, "a.png"], ValueError, r"X\[0\] is nan, .*; X\[1\] \('a.png'\): there is no such file"),
+    "None and two kinds": ([None, GREY[0], "a.png"], TypeError, r"X\[1\] is an array, X\[2\] is a path"),
     "no image's bytes": ([b"a.png"], ValueError, r"X\[0\] could not be read as an image: no format"),
     "no such file": (["nowhere.png"], ValueError, r"X\[0\] \('nowhere.png'\): there is no such file"),
     "a folder": (["."], ValueError, r"X\[0\] \('\.'\) could not be read"),
@@ -485,6 +520,7 @@ BAD_X = {
     "one file's buffer": (BytesIO(b"a"), TypeError, r"content of one file.*\[X\]"),
     "dict": ({"a": 1}, TypeError, "X is a dict with the keys 'a'"),
     "set": ({1}, TypeError, "X is a set"),
+    "values of a dict": ({1: GREY[0]}.values(), TypeError, r"X is a dict_values; pass the images in it, as a list"),
     "None": (None, TypeError, "got NoneType"),
     "scalar": (3.0, TypeError, "got float"),
     "generator": (nothing(), TypeError, r"generator, which can be read only once\. Pass list\(X\)"),
@@ -528,8 +564,9 @@ def test_fit_on_bad_tables_raises(tiny_params):
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         CSFlowDetector(**tiny_params).fit(pd.Series([], dtype=object))
-    with pytest.raises(TypeError, match=r"X\[1\] is of type"):
-        CSFlowDetector(**tiny_params).fit(pd.Series(["a.png", None]))
+    for dtype, missing in (("object", "None"), ("string", "<NA>"), ("category", "nan")):
+        with pytest.raises(ValueError, match=rf"X\[1\] is {missing}, .*or set on_error="):
+            CSFlowDetector(**tiny_params).fit(pd.Series(["a.png", None], dtype=dtype))
     pl = pytest.importorskip("polars")
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         CSFlowDetector(**tiny_params).fit(pl.Series([], dtype=pl.String))

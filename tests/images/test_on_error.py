@@ -1,5 +1,7 @@
 """Images that can't be read: errors that list them, or results without them."""
 
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +55,20 @@ def test_no_more_than_twenty_files_are_listed(fitted, tmp_path):
     ) as caught:
         fitted.score_samples([tmp_path / f"{i}.png" for i in range(30)])
     assert "X[20]" not in str(caught.value)
+
+
+def test_files_are_looked_at_several_at_a_time_and_listed_in_order(fitted, paths, monkeypatch):
+    together = threading.Barrier(2)
+
+    def wait(path, name):
+        together.wait(timeout=10)  # fails where one file is looked at after the other
+        raise ValueError(name)
+
+    monkeypatch.setattr("skcsflow._images._collection.check_header", wait)
+    with pytest.raises(
+        ValueError, match=r"32 of the 32 .*: X\[0\].*; X\[1\].*; X\[15\].*; X\[16\].*; X\[19\]"
+    ):
+        fitted.score_samples(paths * 2)
 
 
 def test_scores_and_maps_of_images_that_cannot_be_read_are_nan(going_on, paths, tmp_path):
@@ -138,6 +154,16 @@ def test_calibrate_and_p_values_leave_out_what_cannot_be_read(fitted_copy, paths
     assert len(detector.calibration_scores_) == len(GOOD)
 
 
+def test_calibrate_by_nothing_that_can_be_read_raises_and_says_so(fitted_copy, paths):
+    fitted_copy.set_params(on_error="nan")
+    for X, y in ((paths[1:2] * 9, None), ([*paths[1:2] * 9, paths[0]], [1] * 9 + [-1])):
+        with (
+            pytest.warns(UserWarning, match="no such file"),
+            pytest.raises(ValueError, match="No normal image of X can be read"),
+        ):
+            fitted_copy.calibrate(X, y, fpr=0.2)
+
+
 def test_a_damaged_file_is_an_error_that_names_it_and_the_way_out(fitted, paths):
     with pytest.raises(ValueError, match=r"X\[1\] \('.*09\.png'\) could not be read as an image"):
         fitted.score_samples([paths[0], paths[9]])
@@ -149,6 +175,41 @@ def test_unknown_on_error_raises_in_fit_and_after_it(fitted_copy, on_error):
     for method in (fitted_copy.fit, fitted_copy.score_samples):
         with pytest.raises(ValueError, match="on_error"):
             method(IMAGES)
+
+
+def test_rows_without_an_image_are_nan(going_on, paths):
+    pd = pytest.importorskip("pandas")
+    some = [None, *paths[2:4], np.nan, paths[6]]
+    expected = going_on.score_samples(IMAGES[[2, 3, 6]])
+    arrays = [None, *IMAGES[2:4], None, IMAGES[6]]
+    for X in (
+        some,
+        pd.Series(some, dtype=object),
+        pd.Series(some, dtype="string"),
+        pd.DataFrame({"p": some}),
+        arrays,
+    ):
+        with pytest.warns(
+            UserWarning, match=r"2 of the 5 images of X can't be read: X\[0\] is .*; X\[3\] is "
+        ):
+            scores = going_on.score_samples(X)
+        np.testing.assert_array_equal(scores[[1, 2, 4]], expected)
+        assert np.isnan(scores[[0, 3]]).all()
+
+
+def test_fit_leaves_out_rows_without_an_image(tiny_params, paths):
+    good = [paths[i] for i in GOOD]
+    detector = CSFlowDetector(**tiny_params, on_error="nan")
+    with pytest.warns(UserWarning, match=r"X\[0\] is None, .*They are left out of the training"):
+        detector.fit([None, *good])
+    np.testing.assert_array_equal(
+        detector.score_samples(IMAGES), CSFlowDetector(**tiny_params).fit(good).score_samples(IMAGES)
+    )
+    with (
+        pytest.warns(UserWarning, match="can't be read"),
+        pytest.raises(ValueError, match="No image of X can"),
+    ):
+        detector.fit([None, None])
 
 
 class FailingOrNone:

@@ -56,9 +56,24 @@ def test_fit_on_such_values_gives_the_warning_too(tiny_params, images):
 
 
 def test_sensible_values_give_no_warning(trained):
-    normalised = (BYTES / 255 - 0.45) / 0.225  # by mean and standard deviation: taken as they are
-    for images in (BYTES, BYTES / 255, BYTES.astype(np.uint16) * 257, BYTES > 100, BYTES // 4, normalised):
+    undershot = BYTES / 255 * 1.3 - 0.2  # as resizing with a sharp filter leaves
+    for images in (BYTES, BYTES / 255, BYTES.astype(np.uint16) * 257, BYTES > 100, BYTES // 4, undershot):
         trained.score_samples(images)
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.45, 0.225), (0.5, 0.5)])
+def test_normalised_images_give_a_warning(fitted, trained, mean, deviation):
+    images = ((BYTES / 255 - mean) / deviation).astype(np.float32)
+    low = r"-2" if deviation < 0.5 else r"-0\.9"
+    message = (
+        rf"float32 values.* reach down to {low}, .* 0 to 1, and the backbone normalises them by itself\. Set"
+    )
+    with pytest.warns(UserWarning, match=message):
+        trained.score_samples(images)
+    with pytest.warns(UserWarning, match=message):
+        detector = clone(fitted).set_params(n_epochs=1).fit(images)
+    detector.set_params(value_range=(-1, 1)).score_samples(images)
+    detector.set_params(value_range=None, image_shape=(24, 30)).score_samples(images.reshape(5, -1))
 
 
 def test_brighter_images_than_in_training_give_a_warning(fitted):
