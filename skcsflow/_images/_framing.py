@@ -108,6 +108,8 @@ class Framing:
             ]
             height, width = self.tile_size
             boxes = [(i, j, i + height, j + width) for i in starts[0] for j in starts[1]]
+        if self.mask is not None:
+            boxes = [b for b in boxes if self.mask[max(0, b[0]) : b[2], max(0, b[1]) : b[3]].any()]
         return boxes if self.aspect is None else [_grow(box, *self.aspect) for box in boxes]
 
     def cut(self, image: Tensor, name: str = "The image", *, grey: float = 0.5) -> list[Tensor]:
@@ -134,9 +136,9 @@ class Framing:
         boxes = self.boxes(size, name)
         is_grey = image.stride(0) == 0  # one channel shown several times
         shown = image[:1] if is_grey else image
-        value = grey if shown.is_floating_point() else torch.iinfo(shown.dtype).max // 2
         if shown.dtype == torch.bool:
-            shown, value = shown.float(), grey
+            shown = shown.float()
+        value = grey if shown.is_floating_point() else torch.iinfo(shown.dtype).max // 2
         if self.mask is not None:
             inside = torch.from_numpy(self.mask).expand_as(shown)
             shown = torch.full_like(shown, value).where(~inside, shown)
@@ -233,6 +235,8 @@ def check_roi(roi: Any) -> Box | NDArray[np.bool_] | None:
                 "roi must be None, a box (min_row, min_col, max_row, max_col), a mask of shape (H, W) or the path of "
                 f"one, got {roi!r}."
             )
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise ValueError("roi contains NaN.")
         mask = values != 0
     if not mask.any():
         raise ValueError("roi is a mask without a pixel that isn't 0: nothing would be looked at.")
