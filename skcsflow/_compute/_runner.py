@@ -175,14 +175,17 @@ class Runner:
             for of_group in results:
                 yield from of_group
 
-    def features(self, images: Sequence[Tensor], n_cores: int = 1) -> list[list[Tensor]]:
+    def standardize(self, images: Sequence[Tensor], value_range: tuple[float, float] | None = None) -> Tensor:
+        """Scale and resize images for the model, see :func:`~skcsflow._images.standardize`."""
+        return standardize(images, self.model.input_size, self.model.dtype, self.device, value_range)
+
+    def features(self, images: Sequence[Tensor] | Tensor, n_cores: int = 1) -> list[list[Tensor]]:
         """Extract the feature maps of a batch of images.
 
         Parameters
         ----------
         images : sequence of Tensors of shape (C, H, W)
-            As :meth:`~skcsflow._images.ImageCollection.decode` gives them, no more than one
-            batch of :meth:`map`.
+            As :meth:`standardize` gives them, no more than one batch of :meth:`map`.
         n_cores : int, default=1
             Cores that a CPU may use: more than one for an image alone. Each pass of the backbone stays on one
             core, so that bits don't depend on the number.
@@ -193,8 +196,7 @@ class Runner:
             Of each image its feature maps (channels, H_s, W_s), one per scale, and whether they
             are finite, a Tensor of shape (). All on the device.
         """
-        batch = standardize(images, self.model.input_size, self.model.dtype, self.device)
-        items = [[image] for image in batch]
+        items = [[image] for image in images]
         if n_cores > 1 and self.device.type == "cpu" and self.engine == "torch":
             extract = partial(self._extract, n_cores=n_cores)
             return [_apply_to_batch(extract, [item])[0] for item in items]

@@ -18,9 +18,15 @@ from skcsflow._version import __version__
 
 __all__ = ["FeatureExtraction", "ImageFeatures", "extract_features"]
 
+LEAST_ENLARGEMENT = 4
+"""JPEGs are read at a reduced size of so many times the model's, at least: what is left out is averaged away anyway."""
+
 
 class ImageSource(Protocol):
     """What images are read from: :class:`~skcsflow._images.ImageCollection` or its like."""
+
+    value_range: tuple[float, float] | None
+    """What becomes 0 and 1."""
 
     def __len__(self) -> int: ...
 
@@ -32,8 +38,10 @@ class ImageSource(Protocol):
         """Digest of what `load` gave, and of all else that `decode` depends on."""
         ...
 
-    def decode(self, i: int, content: Any) -> Tensor:
-        """Image `i`, of what `load` gave."""
+    def decode(
+        self, i: int, content: Any, least_size: tuple[int, int] | None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """Image `i`, of what `load` gave, and its own size."""
         ...
 
     def note_error(self, i: int, error: ValueError) -> bool:
@@ -93,7 +101,10 @@ def extract_features(
 
 
 class PendingImage(NamedTuple):
-    """An image whose features were found in the cache, or which has been read, or neither where it can't be."""
+    """An image whose features were found in the cache, or which has been read, or neither where it can't be.
+
+    On a CPU it has been standardized, too: a group's images are not all held at their full size.
+    """
 
     row: int
     key: str
@@ -118,6 +129,8 @@ class FeatureExtraction:
         self.images = images
         self.cache = cache
         self.n_cores = n_threads if len(images) == 1 else 1  # an image alone may have all
+        height, width = runner.model.input_size
+        self.least_size = (LEAST_ENLARGEMENT * height, LEAST_ENLARGEMENT * width)
         self.context = b"" if cache is None else self._context()
 
     def read(self, row: int) -> PendingImage:
@@ -136,8 +149,10 @@ class FeatureExtraction:
             key = blake2b(self.context + self.images.digest(content), digest_size=16).hexdigest()
             if (cached := self.cache.get(key)) is not None:
                 return PendingImage(row, key, cached, None, cached.size)
-        image = self.images.decode(row, content)
-        return PendingImage(row, key, None, image, (image.shape[-2], image.shape[-1]))
+        image, size = self.images.decode(row, content, self.least_size)
+        if self.runner.device.type == "cpu":
+            image = self.runner.standardize([image], self.images.value_range)[0]
+        return PendingImage(row, key, None, image, size)
 
     def finish(self, pending: list[PendingImage]) -> list[ImageFeatures | None]:
         """Extract the features that weren't found, of at most a batch of images; None where one can't be read."""
@@ -166,6 +181,8 @@ class FeatureExtraction:
 
     def _extract(self, pending: list[PendingImage]) -> list[list[Tensor]]:
         images = [p.image for p in pending if p.image is not None]
+        if self.runner.device.type != "cpu":
+            images = list(self.runner.standardize(images, self.images.value_range))
         extracted = self.runner.features(images, self.n_cores)
         finite = torch.stack([result[-1] for result in extracted])
         if not finite.all():
@@ -184,7 +201,8 @@ class FeatureExtraction:
             import openvino
 
             packages.append(openvino.__version__)
-        return repr((self.runner.fingerprint, model.input_size, self.runner.kernels, packages)).encode()
+        sizes = model.input_size, self.least_size
+        return repr((self.runner.fingerprint, sizes, self.runner.kernels, packages)).encode()
 
 
 def _tensors(entry: CachedFeatures) -> list[Tensor]:
