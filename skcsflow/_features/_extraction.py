@@ -130,7 +130,8 @@ class FeatureExtraction:
         self.cache = cache
         self.n_cores = n_threads if len(images) == 1 else 1  # an image alone may have all
         height, width = runner.model.input_size
-        self.least_size = (LEAST_ENLARGEMENT * height, LEAST_ENLARGEMENT * width)
+        # None would have all files read at their full size.
+        self.least_size: tuple[int, int] | None = (LEAST_ENLARGEMENT * height, LEAST_ENLARGEMENT * width)
         self.context = b"" if cache is None else self._context()
 
     def read(self, row: int) -> PendingImage:

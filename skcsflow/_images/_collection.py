@@ -159,16 +159,18 @@ class ImageCollection(Sequence[Tensor]):
     def digest(self, content: Any) -> bytes:
         """Digest of what :meth:`load` gave, and of all else that :meth:`decode` depends on."""
         parts: list[Any] = [self.num_channels, self.row_shape, self.value_range]
+        data: Any  # bytes or their like
         if isinstance(content, ImageFile):
             parts.append(content.is_npy)
             data = content.data
         elif isinstance(content, Tensor):
             parts += [str(content.dtype), tuple(content.shape)]
-            data = content.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+            data = content.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         else:
             array = np.asarray(content)
             parts += [str(array.dtype), array.shape]
-            data = array.tobytes()
+            # No copy of what lies in memory in one piece.
+            data = np.ascontiguousarray(array).reshape(-1) if array.dtype.kind in "buif" else array.tobytes()
         digest = blake2b(repr(parts).encode(), digest_size=32)
         digest.update(data)
         return digest.digest()
