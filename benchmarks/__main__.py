@@ -15,6 +15,7 @@ BENCHMARKS = (
     "search_memory",
     "row_independence",
     "neighbour",
+    "large_images",
     "file_sizes",
     "scale",
 )

@@ -80,7 +80,7 @@ def score_images(
     def compute(pending: list[PendingImage]) -> list[tuple[list[list[Tensor]], tuple[int, int]] | None]:
         features = extraction.finish(pending)
         frames = [maps for f in features if f is not None for maps in f.frames]
-        scored = iter(runner.scores(frames, extraction.n_cores) if frames else [])
+        scored = iter(runner.in_groups(runner.scores, frames, extraction.n_cores))
         return [None if f is None else (list(islice(scored, len(f.frames))), f.size) for f in features]
 
     results = runner.map(extraction.read, compute, len(images), n_threads, one_by_one=images.is_tiled)

@@ -181,16 +181,20 @@ class Runner:
             for of_group in results:
                 yield from of_group
 
+    def standardize(self, images: Sequence[Tensor], value_range: tuple[float, float] | None = None) -> Tensor:
+        """Scale and resize images for the model, see :func:`~skcsflow._images.standardize`."""
+        return standardize(images, self.model.input_size, self.model.dtype, self.device, value_range)
+
     def features(self, images: Sequence[Tensor], n_cores: int = 1) -> list[list[Tensor]]:
-        """Extract the feature maps of images.
+        """Extract the feature maps of a batch of images.
 
         Parameters
         ----------
         images : sequence of Tensors of shape (C, H, W)
-            As :meth:`~skcsflow._images.ImageCollection.frames` gives them.
+            As :meth:`standardize` gives them, no more than one batch of :meth:`map` or :meth:`in_groups`.
         n_cores : int, default=1
-            Cores that a CPU may use: more than one for an image alone, or its frames. Each pass of the backbone
-            stays on one core, so that bits don't depend on the number.
+            Cores that a CPU may use: more than one for an image alone. Each pass of the backbone stays on one
+            core, so that bits don't depend on the number.
 
         Returns
         -------
@@ -198,26 +202,19 @@ class Runner:
             Of each image its feature maps (channels, H_s, W_s), one per scale, and whether they
             are finite, a Tensor of shape (). All on the device.
         """
-        on_cpu = self.device.type == "cpu" and self.engine == "torch"
+        items = [[image] for image in images]
+        if n_cores > 1 and self.device.type == "cpu" and self.engine == "torch":
+            extract = partial(self._extract, n_cores=n_cores)
+            return [_apply_to_batch(extract, [item])[0] for item in items]
+        return self._apply(self._extract, self.model.feature_extractor, items)
 
-        def extract(group: Sequence[Tensor]) -> list[list[Tensor]]:
-            batch = standardize(group, self.model.input_size, self.model.dtype, self.device)
-            items = [[image] for image in batch]
-            if len(images) == 1 and n_cores > 1 and on_cpu:
-                return [_apply_to_batch(partial(self._extract, n_cores=n_cores), items)[0]]
-            return self._apply(self._extract, self.model.feature_extractor, items)
-
-        return self._in_groups(extract, images, n_cores)
-
-    def scores(self, features: Sequence[Sequence[Tensor]], n_cores: int = 1) -> list[list[Tensor]]:
-        """Score images by their feature maps.
+    def scores(self, features: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        """Score a batch of images by their feature maps.
 
         Parameters
         ----------
         features : sequence of sequences of Tensors of shape (channels, H_s, W_s)
             Feature maps of each image, one per scale, on the CPU or the device.
-        n_cores : int, default=1
-            Cores that a CPU may use for the frames of an image.
 
         Returns
         -------
@@ -234,14 +231,27 @@ class Runner:
             shaped = (m.unflatten(1, size) for m, size in zip(maps, sizes, strict=True))
             return [*scores.unbind(dim=1), *shaped, finite]
 
-        return self._in_groups(
-            lambda group: self._apply(self._score, self.model.flow, group, unpack), features, n_cores
-        )
+        return self._apply(self._score, self.model.flow, features, unpack)
 
-    def _in_groups(
+    def in_groups(
         self, function: Callable[[Sequence[T]], list[R]], items: Sequence[T], n_cores: int
     ) -> list[R]:
-        """Apply a function of a batch to items, of which there may be more than a batch: the frames of images."""
+        """Apply :meth:`features` or :meth:`scores` to items that may be more than a batch: the frames of images.
+
+        Parameters
+        ----------
+        function : callable
+            Takes a batch of items and gives a list of their results.
+        items : sequence
+            The items.
+        n_cores : int
+            Cores that a CPU may use, for a batch each.
+
+        Returns
+        -------
+        list
+            Result of each item.
+        """
         size = (
             self._batch_size if self.device.type == "cuda" else CPU_GROUP_SIZE if self._may_share_core else 1
         )

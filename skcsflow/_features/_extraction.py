@@ -1,6 +1,6 @@
 """Images -> feature maps, each image's once."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from itertools import islice
@@ -19,9 +19,15 @@ from skcsflow._version import __version__
 
 __all__ = ["FeatureExtraction", "ImageFeatures", "extract_features"]
 
+LEAST_ENLARGEMENT = 4
+"""JPEGs are read at a reduced size of so many times the model's, at least: what is left out is averaged away anyway."""
+
 
 class ImageSource(Protocol):
     """What images are read from: :class:`~skcsflow._images.ImageCollection` or its like."""
+
+    value_range: tuple[float, float] | None
+    """What becomes 0 and 1."""
 
     def __len__(self) -> int: ...
 
@@ -38,7 +44,9 @@ class ImageSource(Protocol):
         """Digest of what `load` gave, and of all else that `frames` depends on."""
         ...
 
-    def frames(self, i: int, content: Any) -> tuple[list[Tensor], tuple[int, int]]:
+    def frames(
+        self, i: int, content: Any, least_size: tuple[int, int] | None
+    ) -> tuple[list[Tensor], tuple[int, int]]:
         """Of what `load` gave for image `i`, the parts that go through the network, and the image's size."""
         ...
 
@@ -130,6 +138,11 @@ class FeatureExtraction:
         self.images = images
         self.cache = cache
         self.n_cores = n_threads if len(images) == 1 else 1  # an image alone may have all
+        height, width = runner.model.input_size
+        # None would have all files read at their full size.
+        self.least_size: tuple[int, int] | None = (LEAST_ENLARGEMENT * height, LEAST_ENLARGEMENT * width)
+        # On a CPU, so that a group's images are not all held at their full size. Tiles are parts of one image.
+        self.standardizes_early = runner.device.type == "cpu" and not images.is_tiled
         self.context = b"" if cache is None else self._context()
 
     def read(self, row: int) -> PendingImage:
@@ -148,7 +161,9 @@ class FeatureExtraction:
             key = blake2b(self.context + self.images.digest(content), digest_size=16).hexdigest()
             if (cached := self.cache.get(key)) is not None:
                 return PendingImage(row, key, cached, None, cached.size)
-        frames, size = self.images.frames(row, content)
+        frames, size = self.images.frames(row, content, self.least_size)
+        if self.standardizes_early:
+            frames = list(self.runner.standardize(frames, self.images.value_range))
         return PendingImage(row, key, None, frames, size)
 
     def finish(self, pending: list[PendingImage]) -> list[ImageFeatures | None]:
@@ -178,7 +193,14 @@ class FeatureExtraction:
 
     def _extract(self, pending: list[PendingImage]) -> list[list[list[Tensor]]]:
         frames = [frame for p in pending for frame in p.frames or ()]
-        extracted = self.runner.features(frames, self.n_cores)
+        n_cores = self.n_cores if len(frames) == 1 else 1
+
+        def extract(batch: Sequence[Tensor]) -> list[list[Tensor]]:
+            if not self.standardizes_early:
+                batch = list(self.runner.standardize(batch, self.images.value_range))
+            return self.runner.features(batch, n_cores)
+
+        extracted = self.runner.in_groups(extract, frames, self.n_cores)
         finite = torch.stack([result[-1] for result in extracted])
         rows = [p.row for p in pending for _ in p.frames or ()]
         if not finite.all():
@@ -198,7 +220,8 @@ class FeatureExtraction:
             import openvino
 
             packages.append(openvino.__version__)
-        return repr((self.runner.fingerprint, model.input_size, self.runner.kernels, packages)).encode()
+        sizes = model.input_size, self.least_size
+        return repr((self.runner.fingerprint, sizes, self.runner.kernels, packages)).encode()
 
 
 def _tensors(entry: CachedFeatures) -> list[list[Tensor]]:

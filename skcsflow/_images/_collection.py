@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,9 @@ from skcsflow._checks import user_stack_level
 from skcsflow._images._containers import IMAGE_TYPES, as_sequence, is_arrow_table, is_missing
 from skcsflow._images._framing import Framing
 from skcsflow._images._ranges import ValueRanges
-from skcsflow._images._reader import NPY, ImageFile, check_header, decode_file, load_file, read_pil
-from skcsflow._images._standardize import scale
+from skcsflow._images._reader import NPY, ImageFile, check_header, decode_reduced, load_file, read_pil
 
-__all__ = ["DIGEST_SIZE", "ImageCollection", "check_images"]
+__all__ = ["DIGEST_SIZE", "DecodedImage", "ImageCollection", "check_images"]
 
 DIGEST_SIZE = 8
 """Bytes of a short digest."""
@@ -31,6 +30,21 @@ _N_SHOWN = 20
 _N_HEADERS = 8
 """Files that are opened at a time: on a network drive each takes milliseconds of waiting, whatever the processor."""
 _WAY_OUT = ' Mend them or leave them out, or set on_error="nan" to go on without them.'
+
+
+class DecodedImage(NamedTuple):
+    """A decoded image.
+
+    Attributes
+    ----------
+    pixels : Tensor of shape (num_channels, H, W)
+        The image, on the CPU, in its own type and in any order in memory; see :func:`standardize`.
+    size : tuple of int (H, W)
+        The image's own, also where its pixels were read at a reduced size.
+    """
+
+    pixels: Tensor
+    size: tuple[int, int]
 
 
 class ImageCollection(Sequence[Tensor]):
@@ -92,8 +106,8 @@ class ImageCollection(Sequence[Tensor]):
         return int(self.items.shape[0]) if hasattr(self.items, "shape") else len(self.items)
 
     def __getitem__(self, i: Any) -> Any:
-        """Image `i`: :meth:`load` and :meth:`decode` in one."""
-        return self.decode(i, self.load(i))
+        """Pixels of image `i`: :meth:`load` and :meth:`decode` in one."""
+        return self.decode(i, self.load(i)).pixels
 
     def check_files(self, rows: Iterable[int] | None = None) -> None:
         """Check of all files, or those of some rows, that none is missing, and that they begin as images do.
@@ -170,16 +184,18 @@ class ImageCollection(Sequence[Tensor]):
     def digest(self, content: Any) -> bytes:
         """Digest of what :meth:`load` gave, and of all else that :meth:`frames` depends on."""
         parts: list[Any] = [self.num_channels, self.row_shape, self.value_range, self.framing.key]
+        data: Any  # bytes or their like
         if isinstance(content, ImageFile):
             parts.append(content.is_npy)
             data = content.data
         elif isinstance(content, Tensor):
             parts += [str(content.dtype), tuple(content.shape)]
-            data = content.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+            data = content.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         else:
             array = np.asarray(content)
             parts += [str(array.dtype), array.shape]
-            data = array.tobytes()
+            # No copy of what lies in memory in one piece.
+            data = np.ascontiguousarray(array).reshape(-1) if array.dtype.kind in "buif" else array.tobytes()
         digest = blake2b(repr(parts).encode(), digest_size=32)
         digest.update(data)
         return digest.digest()
@@ -188,7 +204,7 @@ class ImageCollection(Sequence[Tensor]):
         """The beginning of :meth:`digest`, enough to recognise an image by."""
         return self.digest(content)[:DIGEST_SIZE]
 
-    def decode(self, i: int, content: Any) -> Tensor:
+    def decode(self, i: int, content: Any, least_size: tuple[int, int] | None = None) -> DecodedImage:
         """Decode and check image `i`.
 
         Parameters
@@ -197,12 +213,13 @@ class ImageCollection(Sequence[Tensor]):
             Its row, for messages.
         content : object
             What :meth:`load` gave.
+        least_size : tuple of int (H, W) or None, default=None
+            Read files at a reduced size where that is no smaller, see :func:`decode_reduced`.
 
         Returns
         -------
-        Tensor of shape (num_channels, H, W)
-            The image, on the CPU and in its own type; see :func:`standardize`. Floating where there is a
-            `value_range`.
+        DecodedImage
+            The image.
 
         Raises
         ------
@@ -211,7 +228,9 @@ class ImageCollection(Sequence[Tensor]):
         """
         name = self._name(i)
         is_file = isinstance(content, ImageFile)
-        item = decode_file(content, self.num_channels, name) if is_file else content
+        item, size = content, None
+        if is_file:
+            item, size = decode_reduced(content, self.num_channels, name, least_size)
         if not isinstance(item, Tensor):
             item = np.asarray(item)
             if self.row_shape is not None:
@@ -242,12 +261,19 @@ class ImageCollection(Sequence[Tensor]):
             if not channels_first:
                 image = image.movedim(-1, 0)
         self.ranges.add(image, name)
-        if self.value_range is not None:
-            image = scale(image, *self.value_range)
-        return _fit_channels(image, self.num_channels)
+        return DecodedImage(_fit_channels(image, self.num_channels), size or (image.shape[1], image.shape[2]))
 
-    def frames(self, i: int, content: Any) -> tuple[list[Tensor], tuple[int, int]]:
+    def frames(
+        self, i: int, content: Any, least_size: tuple[int, int] | None = None
+    ) -> tuple[list[Tensor], tuple[int, int]]:
         """Decode image `i`, see :meth:`decode`, and cut it into its frames.
+
+        Parameters
+        ----------
+        i, content
+            As of :meth:`decode`.
+        least_size : tuple of int (H, W) or None, default=None
+            As of :meth:`decode`; where frames are parts of images, these are read at their full size.
 
         Returns
         -------
@@ -256,8 +282,9 @@ class ImageCollection(Sequence[Tensor]):
         size : tuple of int (H, W)
             The image's size.
         """
-        image = self.decode(i, content)
-        return self.framing.cut(image, self._name(i)), (image.shape[-2], image.shape[-1])
+        image, size = self.decode(i, content, least_size if self.framing.is_plain else None)
+        grey = None if self.value_range is None else sum(self.value_range) / 2
+        return self.framing.cut(image, self._name(i), grey=grey), size
 
     def warn_of_values(self, trained: dict[str, float] | None) -> None:
         """Warn where values can't be what was meant, see :meth:`ValueRanges.warn`.
@@ -475,9 +502,4 @@ def _check_channels(shape: tuple[int, ...], num_channels: int, channels_first: b
 
 
 def _fit_channels(image: Tensor, num_channels: int) -> Tensor:
-    n = image.shape[0]
-    if n == num_channels:
-        return image.contiguous()
-    if n == 1:
-        return image.contiguous().expand(num_channels, -1, -1)
-    return image[:num_channels].contiguous()
+    return image.expand(num_channels, -1, -1) if len(image) == 1 else image[:num_channels]

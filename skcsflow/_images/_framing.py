@@ -112,7 +112,7 @@ class Framing:
             boxes = [b for b in boxes if self.mask[max(0, b[0]) : b[2], max(0, b[1]) : b[3]].any()]
         return boxes if self.aspect is None else [_grow(box, *self.aspect) for box in boxes]
 
-    def cut(self, image: Tensor, name: str = "The image", *, grey: float = 0.5) -> list[Tensor]:
+    def cut(self, image: Tensor, name: str = "The image", *, grey: float | None = None) -> list[Tensor]:
         """Cut an image into its frames.
 
         Parameters
@@ -121,9 +121,8 @@ class Framing:
             The image.
         name : str, default="The image"
             What messages call it.
-        grey : float, default=0.5
-            Of floating images, the value beside the region of interest. Of integers it is half the range of their
-            type.
+        grey : float, default=None
+            The value beside the region of interest. None: 0.5, or half the range of an integer type.
 
         Returns
         -------
@@ -138,7 +137,9 @@ class Framing:
         shown = image[:1] if is_grey else image
         if shown.dtype == torch.bool:
             shown = shown.float()
-        value = grey if shown.is_floating_point() else torch.iinfo(shown.dtype).max // 2
+        if grey is None:
+            grey = 0.5 if shown.is_floating_point() else torch.iinfo(shown.dtype).max // 2
+        value = grey if shown.is_floating_point() else int(grey)
         if self.mask is not None:
             inside = torch.from_numpy(self.mask).expand_as(shown)
             shown = torch.full_like(shown, value).where(~inside, shown)

@@ -49,8 +49,8 @@ class ValueRanges:
         ValueError
             Where it holds NaN or infinity.
         """
-        # NumPy, as torch has no minimum of some integer types.
-        values = image.float().numpy() if image.dtype == torch.bfloat16 else image.numpy()
+        # NumPy, as torch has no minimum of some integer types; but for the type that NumPy doesn't have.
+        values = image if image.dtype == torch.bfloat16 else image.numpy()
         low, high = float(values.min()), float(values.max())
         if not (abs(low) < float("inf") and abs(high) < float("inf")):  # false for NaN too
             raise ValueError(f"Input X contains NaN or infinity: {name} does.")

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 __all__ = [
     "NPY",
     "ImageFile",
     "check_header",
     "decode_file",
+    "decode_reduced",
     "expand_home",
     "image_size",
     "load_file",
@@ -28,6 +29,9 @@ __all__ = [
 _ORIENTATION = 0x0112
 """The EXIF tag of an image's rotation."""
 
+_QUARTER_TURNS = (5, 6, 7, 8)
+"""Its values where height and width change places."""
+
 NPY = b"\x93NUMPY"
 """What a file of NumPy's format begins with."""
 
@@ -37,6 +41,9 @@ _TIFF_SMALLER_OR_MASK = 0b101
 """Of that number, the bits for a page that shows the same in a smaller size, or what is transparent."""
 
 _EMPTY = "the file has 0 bytes"
+
+_BAND_PIXELS = 2**18
+"""Pixels that are copied out of a PIL image at a time: Pillow makes several copies on the way."""
 
 _LOADING = threading.Lock()
 """PIL opens images lazily; where one image is in X twice, two threads must not load it at once."""
@@ -124,6 +131,13 @@ def check_header(path: str | os.PathLike[str], name: str) -> None:
 
 
 def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
+    """Decode the bytes of an image file at its full size: :func:`decode_reduced` without a `least_size`."""
+    return decode_reduced(file, num_channels, name, None)[0]
+
+
+def decode_reduced(
+    file: ImageFile, num_channels: int, name: str, least_size: tuple[int, int] | None
+) -> tuple[NDArray[Any], tuple[int, int] | None]:
     """Decode the bytes of an image file.
 
     Parameters
@@ -134,11 +148,16 @@ def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
         4 keeps an alpha channel; it is dropped otherwise.
     name : str
         What messages call the image.
+    least_size : tuple of int (H, W) or None
+        Read a JPEG at a half, a quarter or an eighth of its size where that is no smaller than this, upright:
+        the decoder then leaves fine detail out, which takes a fraction of the time and memory.
 
     Returns
     -------
-    ndarray of shape (H, W) or (H, W, C)
+    array : ndarray of shape (H, W) or (H, W, C)
         The pixels, in the type that the file has, upright as its EXIF data say.
+    size : tuple of int (H, W) or None
+        The full size, upright, where they were read at a reduced size.
 
     Raises
     ------
@@ -151,14 +170,19 @@ def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
             raise ValueError(_EMPTY)
         if file.is_npy:
             array: NDArray[Any] = np.load(BytesIO(file.data), allow_pickle=False)
-            return array
+            return array, None
         with Image.open(BytesIO(file.data)) as image:
             _check_one_picture(image)
+            size = None
             if _has_16_bit_channels(image):
-                orientation = image.getexif().get(_ORIENTATION, 1)
-                array = _decode_16_bit_channels(file.data, orientation, num_channels)
-                return array[..., 0] if image.mode == "LA" else array
-            return _to_array(ImageOps.exif_transpose(image), num_channels)
+                array = _decode_16_bit_channels(file.data, num_channels)
+                array = array[..., 0] if image.mode == "LA" else array
+            else:
+                size = None if least_size is None else _reduce(image, least_size)
+                array = _to_array(image, num_channels)
+            orientation = _orientation(image)
+        del image  # its pixels, before they are copied once more
+        return _turn(array, orientation), size
 
 
 def read_image(path: str | os.PathLike[str], name: str, num_channels: int = 3) -> NDArray[Any]:
@@ -175,8 +199,9 @@ def read_pil(image: Image.Image, name: str, num_channels: int = 3) -> NDArray[An
                     "it has several channels of 16 bits, of which Pillow keeps 8. Pass the file's path in place of "
                     "the opened image"
                 )
-            image = ImageOps.exif_transpose(image)
-        return _to_array(image, num_channels)
+            image.load()
+            orientation = _orientation(image)
+        return _turn(_to_array(image, num_channels), orientation)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -199,13 +224,44 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
                 exif = Image.Image.getexif(image)
             else:
                 exif = image.getexif()
-            is_quarter_turned = exif.get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            is_quarter_turned = exif.get(_ORIENTATION, 1) in _QUARTER_TURNS
     except Exception as error:  # decoders raise all kinds of errors on damaged files
         raise ValueError(f"The file {str(path)!r} cannot be read as an image: {error}") from error
     return (width, height) if is_quarter_turned else (height, width)
 
 
+def _reduce(image: Image.Image, least_size: tuple[int, int]) -> tuple[int, int] | None:
+    """Let a JPEG be decoded at reduced size; gives its full size, upright, or None where it is not reduced."""
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
+        return None
+    width, height = image.size
+    is_quarter_turned = _orientation(image) in _QUARTER_TURNS
+    image.draft(None, least_size if is_quarter_turned else least_size[::-1])
+    if image.size == (width, height):
+        return None
+    return (width, height) if is_quarter_turned else (height, width)
+
+
 def _to_array(image: Image.Image, num_channels: int) -> NDArray[Any]:
+    """The pixels of a PIL image, not turned, copied band by band where it is large."""
+    image.load()  # some formats are turned by that
+    width, height = image.size
+    if width * height <= _BAND_PIXELS:
+        return _narrow(np.array(_convert(image, num_channels)))
+    n_rows = max(1, _BAND_PIXELS // width)
+    array: NDArray[Any] | None = None
+    for top in range(0, height, n_rows):
+        box = (0, top, width, min(top + n_rows, height))
+        band = np.asarray(_convert(image.crop(box), num_channels))
+        if array is None:
+            array = np.empty((height, *band.shape[1:]), band.dtype)
+        array[top : top + n_rows] = band
+    assert array is not None  # it has pixels
+    return _narrow(array)
+
+
+def _convert(image: Image.Image, num_channels: int) -> Image.Image:
+    """The image in a mode that detectors take: grey, RGB, or RGBA where there are four channels."""
     if image.mode == "La":
         image = image.convert("LA")
     if image.mode in ("1", "LA"):
@@ -214,8 +270,11 @@ def _to_array(image: Image.Image, num_channels: int) -> NDArray[Any]:
         image = image if num_channels == 4 else image.convert("RGB")
     elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
         image = image.convert("RGB")  # palettes, CMYK, YCbCr and the like
-    array = np.array(image)
-    if image.mode == "I":
+    return image
+
+
+def _narrow(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype == np.int32:
         # How Pillow opens 16-bit files of some formats. Which images of a set reach
         # beyond 16 bits must not decide how each of them is scaled.
         if array.min() < 0 or array.max() > np.iinfo(np.uint16).max:
@@ -250,7 +309,23 @@ def _has_16_bit_channels(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
 
 
-def _decode_16_bit_channels(data: bytes, orientation: int, num_channels: int) -> NDArray[np.uint16]:
+def _orientation(image: Image.Image) -> int:
+    orientation: int = image.getexif().get(_ORIENTATION, 1)
+    return orientation
+
+
+def _turn(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An image upright, as the EXIF tag of its rotation says."""
+    if orientation in _QUARTER_TURNS:
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
+
+
+def _decode_16_bit_channels(data: bytes, num_channels: int) -> NDArray[np.uint16]:
     try:
         import cv2
     except ImportError:
@@ -264,13 +339,7 @@ def _decode_16_bit_channels(data: bytes, orientation: int, num_channels: int) ->
     if array.ndim == 3 and array.shape[2] >= 3:
         array = array[..., [2, 1, 0, *range(3, array.shape[2])]]  # from blue, green, red
         array = array if num_channels == 4 else array[..., :3]
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return np.ascontiguousarray(array)
+    return array
 
 
 def _has_late_metadata(path: Path) -> bool:

@@ -38,7 +38,7 @@ def bits(results):
 
 def scores_of(runner, images, n_threads=2):
     def compute(batch):
-        return runner.scores([maps[:-1] for maps in runner.features(batch)])
+        return runner.scores([maps[:-1] for maps in runner.features(runner.standardize(batch))])
 
     return list(runner.map(images.__getitem__, compute, len(images), n_threads))
 
@@ -132,6 +132,7 @@ def test_an_image_alone_has_the_same_bits_on_several_cores(model):
 
     model.feature_extractor.backbone.register_forward_hook(note_thread)
     runner = Runner(model, CPU, "float32")
+    images = runner.standardize(images)
     expected = bits(runner.map(images.__getitem__, runner.features, 1, n_threads=1))
     assert len(threads) == 3
     assert len(set(threads)) == 1

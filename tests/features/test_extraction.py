@@ -1,11 +1,14 @@
 """Images as feature maps: the backbone's own, whatever is read and found how."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from skcsflow._compute import Runner
-from skcsflow._features import extract_features, open_cache
+from skcsflow._features import FeatureExtraction, extract_features, open_cache
 from skcsflow._images import check_images, standardize
 from skcsflow.nn import CSFlowModel
 
@@ -45,3 +48,42 @@ def test_extract_features_that_are_not_finite_raises_with_the_row(runner):
     images = check_images([np.zeros((8, 8)), np.full((8, 8), 1e38), np.zeros((8, 8))], 3)
     with pytest.raises(ValueError, match=r"the features of X\[1\] would not be finite"):
         list(extract_features(runner, images, np.array([0, 1]), n_threads=1))
+
+
+def saved(array, kind):
+    file = BytesIO()
+    Image.fromarray(array).save(file, kind, quality=95)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("with_cache", [False, True])
+def test_extract_features_reads_large_jpegs_at_a_reduced_size_and_gives_their_own(
+    runner, tmp_path, with_cache, monkeypatch
+):
+    rows, columns = np.mgrid[:600, :500]
+    picture = (128 + 60 * np.sin(rows / 30) + 60 * np.cos(columns / 20)).astype(np.uint8)
+    X = [saved(picture, "JPEG"), saved(picture, "PNG"), saved(picture[:300, :300], "JPEG")]
+    images = check_images(X, 3)
+    read, decode = [], images.decode
+
+    def note(*args):
+        decoded = decode(*args)
+        read.append(tuple(decoded.pixels.shape[1:]))
+        return decoded
+
+    monkeypatch.setattr(images, "decode", note)
+    cache = open_cache(tmp_path) if with_cache else None
+    for _ in range(2):  # the second time all may be found
+        found = list(extract_features(runner, images, np.arange(3), n_threads=1, cache=cache))
+        assert [item.size for item in found] == [(600, 500), (600, 500), (300, 300)]
+    # 4 times the model's 64 x 48 is 256 x 192: a half of the first image, all of the third.
+    assert read == [(300, 250), (600, 500), (300, 300)] * (1 if with_cache else 2)
+    for maps, full in zip(found[0].maps, found[1].maps, strict=True):
+        assert (maps - full).abs().mean() < 0.02 * full.abs().mean()
+
+
+def test_images_are_held_at_the_models_size_on_a_cpu(runner):
+    images = check_images([np.zeros((200, 300, 3), np.uint8)], 3, (0, 9))
+    pending = FeatureExtraction(runner, images, None).read(0)
+    assert (pending.image.shape, pending.image.dtype) == ((3, 64, 48), torch.float32)
+    assert pending.size == (200, 300)

@@ -613,3 +613,12 @@ def test_fit_errors_count_rows_of_X_even_where_y_leaves_some_out(tiny_params, tm
     paths = [*save(COLOUR[:3], tmp_path), tmp_path / "3.png", tmp_path / "4.png"]
     with pytest.raises(ValueError, match=r"X\[3\] \('.*3\.png'\): there is no such file"):
         detector.fit(paths, y)
+
+
+def test_digest_of_awkward_memory_is_that_of_the_same_pixels_in_one_piece():
+    images = check_images(COLOUR, 3)
+    for array in (COLOUR[0], GREY[0].astype(np.float32)):
+        for view in (array[::2], array[:, ::2], array[::-1], np.asfortranarray(array)):
+            assert images.digest(view) == images.digest(view.copy(order="C"))
+        for view in (torch.from_numpy(array)[:, ::2], torch.from_numpy(array).movedim(-1, 0)):
+            assert images.digest(view) == images.digest(view.contiguous())

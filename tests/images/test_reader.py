@@ -3,12 +3,14 @@
 import struct
 import sys
 import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from skcsflow._images import image_size, load_file, read_image, read_pil
+from skcsflow._images import _reader, image_size, load_file, read_image, read_pil
+from skcsflow._images._reader import ImageFile, decode_reduced
 
 RNG = np.random.RandomState(0)
 COLOUR = RNG.randint(0, 256, size=(24, 30, 3)).astype(np.uint8)
@@ -237,3 +239,94 @@ def test_tiff_with_smaller_pictures_of_itself_is_read(tmp_path):
     frames[1].encoderinfo = {"tiffinfo": {254: 1}}
     frames[0].save(tmp_path / "pyramid.tiff", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(read_image(tmp_path / "pyramid.tiff", "it"), COLOUR)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "I;16B", "F"]
+)
+def test_read_pil_in_bands_gives_the_same_pixels(monkeypatch, mode, orientation):
+    if mode == "P":
+        image = Image.fromarray(COLOUR).quantize(16)
+    elif mode.startswith("I;16"):
+        image = Image.frombytes(mode, (30, 24), RNG.bytes(2 * 30 * 24))
+    else:
+        image = Image.fromarray(COLOUR).convert(mode)
+    image.getexif()[0x0112] = orientation
+    for num_channels in (3, 4):
+        expected = read_pil(image, "it", num_channels)
+        assert expected.shape[:2] == ((24, 30) if orientation == 1 else (30, 24))
+        for n_pixels in (1, 100, 719):  # less than a row, some rows, all but one
+            with monkeypatch.context() as context:
+                context.setattr(_reader, "_BAND_PIXELS", n_pixels)
+                found = read_pil(image, "it", num_channels)
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_read_pil_leaves_the_image_as_it_is():
+    image = Image.fromarray(COLOUR)
+    image.getexif()[0x0112] = 6
+    read_pil(image, "it")
+    assert image.size == (30, 24)
+    assert image.getexif()[0x0112] == 6
+    np.testing.assert_array_equal(np.asarray(image), COLOUR)
+
+
+SMOOTH = (np.add.outer(np.linspace(0, 120, 300), np.linspace(0, 100, 500))).astype(np.uint8)
+
+
+def saved(pixels, kind="JPEG", orientation=1, mode="RGB"):
+    exif, file = Image.Exif(), BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).convert(mode).save(file, kind, exif=exif)
+    return ImageFile(False, file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("least_size", "factor"),
+    [
+        ((300, 500), 1),
+        ((151, 100), 1),
+        ((150, 250), 2),
+        ((76, 10), 2),
+        ((75, 125), 4),
+        ((30, 50), 8),
+        ((1, 1), 8),
+    ],
+)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_decode_reduced_reads_a_jpeg_no_smaller_than_the_least_size(orientation, mode, least_size, factor):
+    pixels = SMOOTH if orientation < 5 else SMOOTH.T  # upright: 300 x 500
+    found, size = decode_reduced(saved(pixels, "JPEG", orientation, mode), 3, "it", least_size)
+    assert size == (None if factor == 1 else (300, 500))
+    assert found.shape[:2] == (-(-300 // factor), -(-500 // factor))
+    expected = TURNS[orientation](pixels)[factor // 2 :: factor, factor // 2 :: factor]
+    grey = (found if mode == "L" else found[..., 0])[: len(expected), : expected.shape[1]]
+    assert np.abs(grey - expected.astype(float)).max() < 13
+
+
+def test_decode_reduced_of_other_files_gives_all_their_pixels():
+    for kind, mode in [("PNG", "RGB"), ("TIFF", "L"), ("WEBP", "RGB"), ("JPEG", "CMYK")]:
+        found, size = decode_reduced(saved(SMOOTH, kind, 1, mode), 3, "it", (10, 10))
+        assert (found.shape[:2], size) == ((300, 500), None)
+
+
+def test_decode_reduced_of_a_cameras_jpeg_with_previews_gives_its_first_picture():
+    file = BytesIO()
+    picture = Image.fromarray(SMOOTH).convert("RGB")
+    picture.save(file, "MPO", save_all=True, append_images=[picture.resize((50, 30))])
+    found, size = decode_reduced(ImageFile(False, file.getvalue()), 3, "it", (30, 30))
+    assert (found.shape, size) == ((38, 63, 3), (300, 500))
+
+
+def test_decode_reduced_of_a_truncated_jpeg_raises_with_its_name():
+    data = saved(RNG.randint(0, 256, size=(300, 500)).astype(np.uint8)).data
+    with pytest.raises(ValueError, match=r"X\[1\] could not be read as an image"):
+        decode_reduced(ImageFile(False, data[: len(data) // 2]), 3, "X[1]", (10, 10))
+
+
+def test_read_image_reads_jpegs_at_their_full_size(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(saved(SMOOTH).data)
+    assert read_image(tmp_path / "a.jpg", "it").shape == (300, 500, 3)
