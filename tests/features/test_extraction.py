@@ -85,5 +85,5 @@ def test_extract_features_reads_large_jpegs_at_a_reduced_size_and_gives_their_ow
 def test_images_are_held_at_the_models_size_on_a_cpu(runner):
     images = check_images([np.zeros((200, 300, 3), np.uint8)], 3, (0, 9))
     pending = FeatureExtraction(runner, images, None).read(0)
-    assert (pending.image.shape, pending.image.dtype) == ((3, 64, 48), torch.float32)
+    assert (pending.frames[0].shape, pending.frames[0].dtype) == ((3, 64, 48), torch.float32)
     assert pending.size == (200, 300)
