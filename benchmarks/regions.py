@@ -6,8 +6,8 @@ Each surface of `make_defects` is a data set of its own, with images of all its 
 normal images alone. Seeds of 1000 and up are for reporting only; choices are made on seeds 900 to 999.
 
 Two ways to mark pixels, of the same maps: all that lie "above map_threshold_", and those that `predict_masks` marks.
-Predicted regions are the connected regions of what is marked. Pieces of the true mask that are less than 2 * REACH
-pixels apart, two positions of the finest scale, count as one defect: drops of one stain, branches of a crack.
+Predicted regions are the connected regions of what is marked. Pieces of the true mask that are up to 2 * REACH pixels
+apart, two positions of the finest scale, count as one defect: drops of one stain, branches of a crack.
 
 - box IoU: of a defect's box with the predicted box that overlaps it best, 0 where none does; mean over defects;
 - box area ratio: of the area of that box to the true one's, median over the defects that a box overlaps;
@@ -42,7 +42,7 @@ WAYS = ("above map_threshold_", "predict_masks")
 
 
 def true_defects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Number the defects of a true mask; pieces less than twice REACH apart belong together."""
+    """Number the defects of a true mask; pieces up to twice REACH apart belong together."""
     if not mask.any():
         return np.zeros(mask.shape, dtype=np.int32)
     near = ndimage.binary_dilation(mask, np.ones((3, 3), dtype=bool), iterations=REACH)
