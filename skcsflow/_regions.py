@@ -123,13 +123,16 @@ def mark_pixels(
     mask = anomaly_map > np.float64(threshold)
     if level is None or not mask.any():
         return mask
-    labels, n_regions = label_regions(mask)
-    peaks = np.asarray(ndimage.maximum(anomaly_map, labels, np.arange(1, n_regions + 1)), dtype=np.float64)
-    levels = np.array([level(peak) for peak in peaks.tolist()], dtype=np.float64)
-    if np.isnan(levels).any():
-        raise ValueError(f"level gives NaN for a peak of {peaks[np.isnan(levels)][0]:g}.")
-    # A level above its peak would leave nothing. What isn't in a region has label 0.
-    return mask & (anomaly_map >= np.concatenate([[np.inf], np.minimum(levels, peaks)])[labels])
+    labels, _ = label_regions(mask)
+    for i, box in enumerate(ndimage.find_objects(labels), start=1):
+        region, values = labels[box] == i, anomaly_map[box]
+        peak = float(values[region].max())
+        least = np.float64(level(peak))
+        if np.isnan(least):
+            raise ValueError(f"level gives NaN for a peak of {peak:g}.")
+        # A level above its peak would leave nothing.
+        mask[box] &= ~region | (values >= min(least, np.float64(peak)))
+    return mask
 
 
 def regions_of_mask(anomaly_map: NDArray[Any], mask: NDArray[np.bool_], min_area: int) -> list[Region]:
