@@ -83,5 +83,6 @@ AnomalyMapDisplay.from_maps(
     scores=scores,
     threshold=detector.offset_,
     map_threshold=detector.map_threshold_,
+    predicted_masks=detector.predict_masks(X),
 )
 plt.show()

@@ -1,5 +1,6 @@
 """Connected regions of masks, and of anomaly maps above a threshold."""
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = ["Region", "check_min_area", "find_regions", "label_regions"]
+__all__ = ["Region", "check_min_area", "find_regions", "label_regions", "mark_pixels", "regions_of_mask"]
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -34,7 +35,13 @@ class Region(NamedTuple):
     peak_position: tuple[int, int]
 
 
-def find_regions(anomaly_map: ArrayLike, threshold: float, *, min_area: int = 1) -> list[Region]:
+def find_regions(
+    anomaly_map: ArrayLike,
+    threshold: float,
+    *,
+    min_area: int = 1,
+    level: Callable[[float], float] | None = None,
+) -> list[Region]:
     """Find the connected regions where an anomaly map is above a threshold.
 
     Parameters
@@ -45,6 +52,9 @@ def find_regions(anomaly_map: ArrayLike, threshold: float, *, min_area: int = 1)
         Regions consist of the pixels whose value is above it.
     min_area : int, default=1
         Regions with fewer pixels are left out.
+    level : callable, default=None
+        Takes the peak of a region and gives the least value of its pixels; lower ones are left out, which
+        may split it. None: regions are all that is above the threshold.
 
     Returns
     -------
@@ -55,8 +65,8 @@ def find_regions(anomaly_map: ArrayLike, threshold: float, *, min_area: int = 1)
     Raises
     ------
     ValueError
-        If the map isn't two-dimensional or has no pixels, `threshold` is NaN, or `min_area`
-        is less than 1.
+        If the map isn't two-dimensional or has no pixels, `threshold` or a level is NaN, or
+        `min_area` is less than 1.
 
     Examples
     --------
@@ -64,6 +74,12 @@ def find_regions(anomaly_map: ArrayLike, threshold: float, *, min_area: int = 1)
     >>> find_regions([[0, 3, 0, 0], [0, 5, 0, 9]], threshold=1)
     [Region(bbox=(1, 3, 2, 4), area=1, peak=9.0, peak_position=(1, 3)), \
 Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
+
+    Of each region only what is at least two thirds as high as its peak:
+
+    >>> find_regions([[0, 3, 0, 0], [0, 5, 0, 9]], threshold=1, level=lambda peak: 2 / 3 * peak)
+    [Region(bbox=(1, 3, 2, 4), area=1, peak=9.0, peak_position=(1, 3)), \
+Region(bbox=(1, 1, 2, 2), area=1, peak=5.0, peak_position=(1, 1))]
     """
     values = np.asarray(anomaly_map)
     if values.ndim != 2:
@@ -73,8 +89,71 @@ Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
     if np.isnan(threshold):
         raise ValueError("threshold is NaN; pass a number.")
     check_min_area(min_area)
+    return regions_of_mask(values, mark_pixels(values, threshold, level), min_area)
+
+
+def mark_pixels(
+    anomaly_map: NDArray[Any], threshold: float, level: Callable[[float], float] | None = None
+) -> NDArray[np.bool_]:
+    """Mark the pixels that :func:`find_regions` makes regions of.
+
+    Parameters
+    ----------
+    anomaly_map : ndarray of shape (H, W)
+        The map; higher is more anomalous.
+    threshold : float
+        Only pixels above it are marked.
+    level : callable, default=None
+        As in :func:`find_regions`.
+
+    Returns
+    -------
+    ndarray of shape (H, W), bool
+        The mask. It holds the peak of each region above the threshold, and so at least one pixel where the
+        map has any above it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcsflow._regions import mark_pixels
+    >>> mark_pixels(np.array([[2, 9, 6, 0, 2]]), 1, lambda peak: peak / 2)
+    array([[False,  True,  True, False,  True]])
+    """
     # As a float64, because NumPy would round a Python float to the map's float32.
-    labels, n_regions = label_regions(values > np.float64(threshold))
+    mask = anomaly_map > np.float64(threshold)
+    if level is None or not mask.any():
+        return mask
+    labels, _ = label_regions(mask)
+    for i, box in enumerate(ndimage.find_objects(labels), start=1):
+        region, values = labels[box] == i, anomaly_map[box]
+        peak = float(values[region].max())
+        least = np.float64(level(peak))
+        if np.isnan(least):
+            raise ValueError(f"level gives NaN for a peak of {peak:g}.")
+        # A level above its peak would leave nothing.
+        mask[box] &= ~region | (values >= min(least, np.float64(peak)))
+    return mask
+
+
+def regions_of_mask(anomaly_map: NDArray[Any], mask: NDArray[np.bool_], min_area: int) -> list[Region]:
+    """Describe the connected regions of a mask, see :func:`find_regions`.
+
+    Parameters
+    ----------
+    anomaly_map : ndarray of shape (H, W)
+        The map.
+    mask : ndarray of shape (H, W), bool
+        Which of its pixels belong to regions.
+    min_area : int
+        Regions with fewer pixels are left out.
+
+    Returns
+    -------
+    list of Region
+        The regions, sorted by their peaks, highest first.
+    """
+    values = anomaly_map
+    labels, n_regions = label_regions(mask)
     areas = np.bincount(labels.ravel(), minlength=n_regions + 1)
     regions = []
     for i, box in enumerate(ndimage.find_objects(labels), start=1):

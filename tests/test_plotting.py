@@ -226,8 +226,21 @@ def test_outlines_only_where_something_is_marked():
     assert [contour is not None for contour in display.map_contours_] == marked.tolist()
     assert [text.get_text() for text in display.figure_.legends[0].texts] == [
         "true mask",
-        "map above threshold",
+        "predicted mask",
     ]
+
+
+def test_predicted_masks_are_outlined_in_place_of_all_above_the_threshold():
+    images, maps, masks = pictures(2)
+    display = AnomalyMapDisplay.from_maps(images, maps, map_threshold=0.0, predicted_masks=masks)
+    np.testing.assert_array_equal(display.predicted_masks, masks)
+    assert [contour is not None for contour in display.map_contours_] == [False, True]
+
+
+def test_predicted_masks_of_another_number_than_images_raise():
+    images, maps, masks = pictures(2)
+    with pytest.raises(ValueError, match="predicted_masks"):
+        AnomalyMapDisplay.from_maps(images, maps, predicted_masks=masks[:1])
 
 
 def test_outline_encloses_the_mask_and_leaves_the_view_alone():
@@ -590,6 +603,8 @@ def test_from_estimator_shows_what_the_detector_says(fitted, grey_images):
     np.testing.assert_array_equal(display.y_pred, fitted.predict(X))
     np.testing.assert_array_equal(display.images, X)
     assert display.map_threshold == getattr(fitted, "map_threshold_", None)
+    if display.map_threshold is not None:
+        np.testing.assert_array_equal(display.predicted_masks, fitted.predict_masks(X))
     assert display.y.tolist() == [False, True, False]
 
 

@@ -30,7 +30,7 @@ BELOW = {  # what each room may import of the package
     "nn": {"_checks"},
     "calibration": {"_checks", "_labels", "_threshold_curve"},
     "metrics": {"_checks", "_images", "_labels", "_regions", "_threshold_curve", "datasets"},
-    "plotting": {"_checks", "_images", "_labels", "datasets", "metrics"},
+    "plotting": {"_checks", "_images", "_labels", "_regions", "datasets", "metrics"},
     "model_selection": {"_checks", "_labels", "metrics"},
     "datasets": {"_checks", "_images", "_regions"},
     "_labels": set(),

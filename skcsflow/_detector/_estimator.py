@@ -252,8 +252,8 @@ class CSFlowDetector(
     offset_ : float
         ``decision_function`` is ``score_samples`` less this.
     map_threshold_ : float
-        Pixels whose map is above this are anomalous. A share `contamination` of the
-        training images has such pixels, at the images' own size.
+        Images whose map is above this anywhere have anomalous pixels, see :meth:`predict_masks`. A share
+        `contamination` of the training images has, at the images' own size.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Sorted scores of the normal images of :meth:`calibrate`. Only after it.
     history_ : dict of str to ndarray of shape (n_epochs,)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skcsflow._detector._maps import regions_of
+from skcsflow._detector._maps import mask_of, regions_of
 from skcsflow._regions import Region, check_min_area
 from skcsflow._scoring import ImageScores, MapMaker
 from skcsflow.calibration import conformal_p_values
@@ -32,7 +32,7 @@ class Inspection(NamedTuple):
     anomaly_map : ndarray of shape (H, W), float32
         As `iter_maps` gives it, at the image's own size; higher is more anomalous.
     mask : ndarray of shape (H, W), bool
-        True where the map is above `map_threshold_`.
+        As `predict_masks` gives it, at the image's own size.
     regions : list of Region
         As `predict_regions` gives them: the connected regions of the mask, the highest peak first.
     """
@@ -103,11 +103,12 @@ class InspectionMixin:
                 if calibration_scores is not None and scored.size is not None:
                     p_value = float(conformal_p_values([score], calibration_scores)[0])
                 anomaly_map = make_map(scored)
+                mask = mask_of(anomaly_map, self.map_threshold_, make_map.generator)
                 yield Inspection(
                     score=score,
                     p_value=p_value,
                     verdict=1 if score - self.offset_ >= 0 else -1,
                     anomaly_map=anomaly_map,
-                    mask=~(anomaly_map <= np.float64(self.map_threshold_)),
-                    regions=regions_of(anomaly_map, self.map_threshold_, min_area),
+                    mask=mask,
+                    regions=regions_of(anomaly_map, mask, min_area),
                 )

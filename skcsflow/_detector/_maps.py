@@ -17,9 +17,9 @@ from sklearn.utils.validation import _check_feature_names_in, _num_samples, chec
 from skcsflow._checks import check_size
 from skcsflow._compute import Runner, map_on_cores, resolve_n_threads
 from skcsflow._images import Framing, as_sequence, is_row_matrix
-from skcsflow._regions import Region, check_min_area, find_regions
+from skcsflow._regions import Region, check_min_area, mark_pixels, regions_of_mask
 from skcsflow._scoring import ImageScores, MapMaker
-from skcsflow.nn import CSFlowModel
+from skcsflow.nn import AnomalyMapGenerator, CSFlowModel
 
 __all__ = ["MapsMixin"]
 
@@ -57,7 +57,7 @@ class MapsMixin:
         """
         maps = self._compute_maps(X)
         if is_row_matrix(X):
-            maps = _wrap_data_with_container("transform", maps, X, self)
+            maps = _wrap_data_with_container("transform", maps.reshape(len(maps), -1), X, self)
         return maps
 
     def _compute_maps(self, X: Any) -> NDArray[np.float32]:
@@ -70,7 +70,7 @@ class MapsMixin:
         fused = map_on_cores(lambda s: make_map(s, size), scored, n_threads)
         for i, anomaly_map in enumerate(fused):
             maps[i] = anomaly_map
-        return maps.reshape(len(maps), -1) if is_row_matrix(X) else maps
+        return maps
 
     def iter_maps(self, X: Any) -> Iterator[NDArray[np.float32]]:
         """Compute anomaly maps one by one, for collections whose maps don't fit into memory.
@@ -153,15 +153,19 @@ class MapsMixin:
         Returns
         -------
         ndarray of bool
-            True where the map is above `map_threshold_`, and everywhere in an image that can't be
-            read. Of the shape that
+            True in the regions that :meth:`predict_regions` finds, and everywhere in an image that can't be
+            read. An image has such pixels where its map is above `map_threshold_` anywhere. Of the shape that
             :meth:`transform` gives: at `input_size` where images differ in size. The
             rate that :meth:`calibrate` promises is that of maps at the images' own size,
             which :meth:`predict_regions` always uses.
         """
         check_is_fitted(self)
-        # Not ">", so that an image that can't be read is marked. NumPy would round a float to the maps' float32.
-        return ~(self._compute_maps(X) <= np.float64(self.map_threshold_))
+        maps = self._compute_maps(X)
+        generator = self._current_runner().map_generator
+        masks = np.empty(maps.shape, dtype=bool)
+        for i, anomaly_map in enumerate(maps):
+            masks[i] = mask_of(anomaly_map, self.map_threshold_, generator)
+        return masks.reshape(len(masks), -1) if is_row_matrix(X) else masks
 
     def predict_regions(self, X: Any, *, min_area: int = 1) -> list[list[Region]]:
         """Find the connected regions of anomalous pixels.
@@ -177,13 +181,16 @@ class MapsMixin:
         -------
         list of lists of Region
             The regions of each image where its map, at the image's own size, is above
-            `map_threshold_`; box, area and peak of each, the highest peak first. See
-            :func:`~skcsflow.find_regions`. An image that can't be read is one region, whose peak is NaN.
+            `map_threshold_`; box, area and peak of each, the highest peak first. Of each only those pixels
+            whose energy is above normal by at least half as much as at the peak, as a strong defect
+            raises the map far around it. See :func:`~skcsflow.find_regions`. An image that can't be read is
+            one region, whose peak is NaN.
         """
         check_is_fitted(self)
         check_min_area(min_area)
+        generator = self._current_runner().map_generator
         with closing(self._maps_of(self._score_images(X))) as maps:
-            return [regions_of(m, self.map_threshold_, min_area) for m in maps]
+            return [regions_of(m, mask_of(m, self.map_threshold_, generator), min_area) for m in maps]
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Name the pixels of the maps that `transform` gives for a 2-D X.
@@ -250,9 +257,18 @@ class MapsMixin:
                 file.write(make_map(scored, (height, width)).astype("<f4", copy=False).tobytes())
 
 
-def regions_of(anomaly_map: NDArray[np.float32], threshold: float, min_area: int) -> list[Region]:
-    """Regions of a map; of an image that can't be read, all of it, so that it doesn't pass for good."""
+def mask_of(
+    anomaly_map: NDArray[np.float32], threshold: float, generator: AnomalyMapGenerator
+) -> NDArray[np.bool_]:
+    """The anomalous pixels of a map; of an image that can't be read, all, so that it doesn't pass for good."""
+    if np.isnan(anomaly_map[0, 0]):
+        return np.ones(anomaly_map.shape, dtype=bool)
+    return mark_pixels(anomaly_map, threshold, generator.half_level)
+
+
+def regions_of(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], min_area: int) -> list[Region]:
+    """The regions of a mask that :func:`mask_of` gave."""
     if np.isnan(anomaly_map[0, 0]):
         height, width = anomaly_map.shape
         return [Region((0, 0, height, width), height * width, nan, (0, 0))]
-    return find_regions(anomaly_map, threshold, min_area=min_area)
+    return regions_of_mask(anomaly_map, mask, min_area)

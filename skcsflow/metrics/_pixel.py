@@ -175,7 +175,7 @@ def pixel_f1_max(
         half-way between the lowest value that is called defective and the next lower one, or just below the
         former if no value is lower; it is an int for integers beyond 2**53. Of several thresholds with the best
         F1 score, it is the one that calls the fewest pixels defective.
-        ``detector.map_threshold_ = threshold`` makes `predict_masks` mark the same pixels.
+        ``detector.transform(X) > threshold`` marks the same pixels; `predict_masks` marks fewer, see there.
 
     Raises
     ------

@@ -146,6 +146,49 @@ class AnomalyMapGenerator(nn.Module):
         chosen = scale_maps if self.mode is AnomalyMapMode.ALL else scale_maps[:1]
         return torch.stack([_upsample(m, size) for m in chosen]).prod(dim=0)
 
+    def half_level(self, peak: float) -> float:
+        r"""Find the value of a map where the energy is half-way between normal images and a peak.
+
+        A strong defect raises the energies far around it, a weak one near by only. What lies above half of the
+        excess is about as wide as the defect either way: the full width at half maximum.
+
+        The scales that make up the map are taken to have, at the peak, r times the energy of normal images,
+        all of them. The level is the map's value where they have :math:`(1 + r) / 2` times that energy.
+
+        Parameters
+        ----------
+        peak : float
+            The highest value of a region of a map.
+
+        Returns
+        -------
+        float
+            The level, below `peak`; minus infinity where the peak isn't above the value of normal images.
+
+        Examples
+        --------
+        >>> from skcsflow.nn import AnomalyMapGenerator
+        >>> round(AnomalyMapGenerator((3, 256, 256), "max").half_level(9.0), 6)
+        5.0
+        """
+        statistics = self.statistics or EnergyStatistics(3)
+        if self.mode is AnomalyMapMode.FUSED:  # the map is weight * log(r)
+            weight = sum(1 / std for std in statistics.std[:2].tolist())
+            return weight * _half(peak / weight)
+        # The logarithm of the map is that of normal images + n_scales * log(r).
+        means = statistics.mean[: 1 if self.mode is AnomalyMapMode.MAX else None].tolist()
+        normal, n_scales = sum(means), len(means)
+        log_peak = math.log(peak) if peak > 0 else -math.inf
+        log_level = normal + n_scales * _half((log_peak - normal) / n_scales)
+        return math.exp(log_level) if math.isfinite(log_level) else -math.inf
+
+
+def _half(log_ratio: float) -> float:
+    """From log(r) to log((1 + r) / 2), for an r of any size; minus infinity where r isn't above 1."""
+    if not log_ratio > 0:
+        return -math.inf
+    return log_ratio + math.log1p(math.exp(-log_ratio)) - math.log(2)
+
 
 def _smooth(maps: Tensor) -> Tensor:
     """Weigh neighbouring positions by 1/6, 2/3 and 1/6 along each axis, as a cubic B-spline does."""

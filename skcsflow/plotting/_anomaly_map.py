@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skcsflow._images import as_sequence
+from skcsflow._regions import mark_pixels
 from skcsflow.plotting._arguments import check_drawing, check_given, number_shown
 from skcsflow.plotting._common import (
     check_keywords,
@@ -56,7 +57,9 @@ class AnomalyMapDisplay:
     y_pred : ndarray of shape (n,), default=None
         Predictions: +1 for normal, -1 for defective.
     map_threshold : float, default=None
-        Pixels with a map above it are outlined.
+        The threshold of the maps. It sets the colour scale, and stands in the colour bar.
+    predicted_masks : sequence of ndarray of shape (h, w), bool, or None; default=None
+        The pixels to outline as anomalous. None: those with a map above `map_threshold`.
 
     Attributes
     ----------
@@ -69,7 +72,7 @@ class AnomalyMapDisplay:
     overlays_ : list of length n of matplotlib AxesImage
         The drawn maps.
     mask_contours_, map_contours_ : list of length n of matplotlib QuadContourSet or None
-        Outlines of the masks, and of the pixels above `map_threshold`. None if there are no such pixels.
+        Outlines of the true masks, and of the pixels predicted as anomalous. None if there are no such pixels.
     colorbar_ : matplotlib Colorbar
         The colour bar.
 
@@ -119,6 +122,7 @@ class AnomalyMapDisplay:
         scores: NDArray[np.float64] | None = None,
         y_pred: NDArray[Any] | None = None,
         map_threshold: float | None = None,
+        predicted_masks: Sequence[NDArray[np.bool_] | None] | None = None,
     ) -> None:
         self.images = images
         self.maps = maps
@@ -129,6 +133,7 @@ class AnomalyMapDisplay:
         self.scores = scores
         self.y_pred = y_pred
         self.map_threshold = map_threshold
+        self.predicted_masks = predicted_masks
 
     @classmethod
     def from_estimator(
@@ -153,7 +158,7 @@ class AnomalyMapDisplay:
         ----------
         estimator : estimator instance
             A fitted :class:`~skcsflow.CSFlowDetector`, or a pipeline or search that ends in one. Its
-            `map_threshold_` is the threshold of the maps.
+            `map_threshold_` is the threshold of the maps, and what `predict_masks` marks is outlined.
         X : array-like of images
             Images, as the detector takes them.
         y : array-like of shape (n,), default=None
@@ -204,13 +209,20 @@ class AnomalyMapDisplay:
             given["titles"] = file_names(X, image_shape)
         images = read_images(X, image_shape)
         offset = fitted_attribute(estimator, "offset_")
+        map_threshold = fitted_attribute(estimator, "map_threshold_")
+        model = fitted_attribute(estimator, "model_")
+        maps = read_maps(estimator.transform(X), image_shape)
+        if model is not None and map_threshold is not None:
+            # As predict_masks does, which a pipeline doesn't have, and which would run the network once more.
+            level = model.anomaly_map_generator.half_level
+            given["predicted_masks"] = [mark_pixels(m, map_threshold, level) for m in maps]
         return cls.from_maps(
             images,
-            read_maps(estimator.transform(X), image_shape),
+            maps,
             scores=np.asarray(estimator.score_samples(X)),
             y_pred=estimator.predict(X) if offset is None else None,
             threshold=offset,
-            map_threshold=fitted_attribute(estimator, "map_threshold_"),
+            map_threshold=map_threshold,
             **given,
             **plot_params,
         )
@@ -230,6 +242,7 @@ class AnomalyMapDisplay:
         y_pred: ArrayLike | None = None,
         threshold: float | None = None,
         map_threshold: float | None = None,
+        predicted_masks: Any = None,
         **plot_params: Any,
     ) -> Self:
         """Draw given maps.
@@ -262,7 +275,10 @@ class AnomalyMapDisplay:
         threshold : float, default=None
             The detector's `offset_`: images with a score below it are called defective.
         map_threshold : float, default=None
-            Pixels with a map above it are outlined.
+            The detector's `map_threshold_`. It sets the colour scale, and stands in the colour bar.
+        predicted_masks : array of shape (n, H, W), or sequence; default=None
+            What to outline as anomalous, such as the result of `predict_masks`. None: the pixels with a map
+            above `map_threshold`, if that is given.
         **plot_params
             Passed to :meth:`plot`.
 
@@ -287,7 +303,16 @@ class AnomalyMapDisplay:
         n_shown = number_shown(n, max_images)
         check_drawing(n_shown, **plot_params)
         given = check_given(
-            n, "images", maps=maps, y=y, kinds=kinds, titles=titles, masks=masks, scores=scores, y_pred=y_pred
+            n,
+            "images",
+            maps=maps,
+            y=y,
+            kinds=kinds,
+            titles=titles,
+            masks=masks,
+            scores=scores,
+            y_pred=y_pred,
+            predicted_masks=predicted_masks,
         )
         given = {name: first(values, n_shown) for name, values in given.items()}
         if y_pred is None and threshold is not None and scores is not None:
@@ -298,6 +323,8 @@ class AnomalyMapDisplay:
         given["maps"] = read_maps(given["maps"])
         if masks is not None:
             given["masks"] = read_masks(given["masks"])
+        if predicted_masks is not None:
+            given["predicted_masks"] = read_masks(given["predicted_masks"])
         return cls(read_images(images), map_threshold=map_threshold, **given).plot(**plot_params)
 
     def plot(
@@ -360,9 +387,11 @@ class AnomalyMapDisplay:
         from skcsflow.plotting._ticks import PlainLogFormatter
 
         self.norm_ = shared_norm(self.maps, self.map_threshold, vmin, vmax) if norm is None else norm
-        marked = [
-            None if self.map_threshold is None else np.asarray(m) > self.map_threshold for m in self.maps
-        ]
+        marked = self.predicted_masks
+        if marked is None:
+            marked = [
+                None if self.map_threshold is None else np.asarray(m) > self.map_threshold for m in self.maps
+            ]
         masks = list(self.masks) if self.masks is not None else [None] * n
         has_legend = any(m is not None and m.any() for m in [*masks, *marked])
         titles = [self._title(i) for i in range(n)]
@@ -467,7 +496,7 @@ class AnomalyMapDisplay:
 
         outlines = [
             ("true mask", _MASK_COLOUR, "-", self.mask_contours_),
-            ("map above threshold", _MAP_COLOUR, "--", self.map_contours_),
+            ("predicted mask", _MAP_COLOUR, "--", self.map_contours_),
         ]
         handles = [
             Line2D([], [], label=label, **line_style(colour, style, 1.6))

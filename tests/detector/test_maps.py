@@ -145,13 +145,29 @@ def test_map_threshold_of_fit_is_exceeded_in_the_share_of_training_images(tiny_p
     assert detector.predict_masks(images).any(axis=(1, 2)).sum() == 5
 
 
-def test_predict_masks_are_maps_above_the_threshold(fitted_copy, grey_images, mixed):
+def test_predict_masks_are_the_upper_parts_of_what_is_above_the_threshold(fitted_copy, grey_images, mixed):
+    level = fitted_copy.model_.anomaly_map_generator.half_level
     for X in (grey_images[:4], mixed):
         maps = fitted_copy.transform(X)
-        fitted_copy.map_threshold_ = float(np.median(maps))
+        fitted_copy.map_threshold_ = threshold = float(np.quantile(maps, 0.8))
         masks = fitted_copy.predict_masks(X)
         assert masks.dtype == bool
-        np.testing.assert_array_equal(masks, maps > fitted_copy.map_threshold_)
+        np.testing.assert_array_equal(masks.any(axis=(1, 2)), (maps > threshold).any(axis=(1, 2)))
+        for anomaly_map, mask in zip(maps, masks, strict=True):
+            labels, n_regions = ndimage.label(anomaly_map > threshold, np.ones((3, 3)))
+            for i in range(1, n_regions + 1):
+                region = labels == i
+                expected = region & (anomaly_map >= level(float(anomaly_map[region].max())))
+                np.testing.assert_array_equal(mask & region, expected)
+            assert not mask[labels == 0].any()
+
+
+def test_predict_masks_of_rows_are_those_of_images(tiny_params, blobs):
+    detector = CSFlowDetector(**tiny_params).fit(blobs[:9])
+    detector.map_threshold_ = float(np.median(detector.transform(blobs[:5])))
+    masks = detector.predict_masks(blobs[:5])
+    assert masks.shape == (5, 16)
+    np.testing.assert_array_equal([f.mask.ravel() for f in detector.inspect(blobs[:5])], masks)
 
 
 def test_predict_regions_are_those_of_the_masks_at_the_images_own_size(fitted_copy, grey_images, mixed):
@@ -174,12 +190,12 @@ def test_predict_regions_with_min_area_leaves_out_smaller_ones(fitted_copy, grey
     assert large != every
 
 
-def test_predict_masks_by_the_threshold_of_pixel_f1_max_have_that_score(fitted_copy, grey_images):
+def test_maps_above_the_threshold_of_pixel_f1_max_have_that_score(fitted, grey_images):
     masks = np.zeros(grey_images.shape, dtype=bool)
     masks[:, :9, :9] = True  # at the edge, where neighbours have the same value
-    f1, threshold = pixel_f1_max(masks, fitted_copy.transform(grey_images), return_threshold=True)
-    fitted_copy.map_threshold_ = threshold
-    marked = fitted_copy.predict_masks(grey_images)
+    maps = fitted.transform(grey_images)
+    f1, threshold = pixel_f1_max(masks, maps, return_threshold=True)
+    marked = maps > threshold
     assert 2 * np.sum(marked & masks) / (marked.sum() + masks.sum()) == pytest.approx(f1, abs=1e-12)
 
 

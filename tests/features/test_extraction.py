@@ -78,7 +78,7 @@ def test_extract_features_reads_large_jpegs_at_a_reduced_size_and_gives_their_ow
         assert [item.size for item in found] == [(600, 500), (600, 500), (300, 300)]
     # 4 times the model's 64 x 48 is 256 x 192: a half of the first image, all of the third.
     assert read == [(300, 250), (600, 500), (300, 300)] * (1 if with_cache else 2)
-    for maps, full in zip(found[0].maps, found[1].maps, strict=True):
+    for maps, full in zip(found[0].frames[0], found[1].frames[0], strict=True):
         assert (maps - full).abs().mean() < 0.02 * full.abs().mean()
 
 

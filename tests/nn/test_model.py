@@ -210,6 +210,31 @@ def test_fused_map_without_statistics_is_of_plain_logarithms():
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("ratio", [1.001, 3.0, 1e4])
+@pytest.mark.parametrize("mode", ["fused", "max", "all"])
+def test_half_level_is_the_map_of_half_the_excess_energy(mode, ratio):
+    statistics = EnergyStatistics(3).double()
+    statistics.initialize(random_energies(12))
+    generator = AnomalyMapGenerator((3, 4, 4), mode, statistics)
+    normal = [torch.full((1, 1, 2, 2), mean, dtype=torch.float64).exp() for mean in statistics.mean.tolist()]
+    peak, expected = (
+        generator.fuse([r * m for m in normal], (4, 4))[0, 0, 0, 0].item() for r in (ratio, (1 + ratio) / 2)
+    )
+    assert generator.half_level(peak) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_half_level_of_a_peak_not_above_normal_images_is_below_everything():
+    for mode, normal in (("fused", 0.0), ("max", 1.0), ("all", 1.0)):
+        generator = AnomalyMapGenerator((3, 4, 4), mode)
+        for peak in (normal, normal - 0.5, -1e30):
+            assert generator.half_level(peak) == -np.inf
+
+
+def test_half_level_of_a_very_high_peak_is_finite_and_lower():
+    for mode in ("fused", "max", "all"):
+        assert 0 < AnomalyMapGenerator((3, 4, 4), mode).half_level(1e30) <= 1e30
+
+
 @pytest.mark.parametrize("energy", [0.0, 1.0])
 @pytest.mark.parametrize("n", [1, 4])
 def test_statistics_of_images_that_are_all_alike_give_finite_scores(n, energy):
