@@ -117,7 +117,7 @@ class ImageCollection(Sequence[Tensor]):
         ValueError
             Naming the first of those that don't, and how many they are.
         """
-        if not isinstance(self.items, list | tuple | np.ndarray):
+        if not isinstance(self.items, list | tuple | np.ndarray) or _is_numeric(self.items):
             return
 
         def check(some: Sequence[int]) -> dict[int, str]:
@@ -136,7 +136,8 @@ class ImageCollection(Sequence[Tensor]):
         # In parts, as handing each file to a thread by itself takes longer than opening a local one.
         parts = [chosen[k : k + 16] for k in range(0, len(chosen), 16)]
         with ThreadPoolExecutor(_N_HEADERS) as threads:
-            errors = {row: error for found in threads.map(check, parts) for row, error in found.items()}
+            checked = threads.map(check, parts) if len(parts) > 1 else map(check, parts)
+            errors = {row: error for found in checked for row, error in found.items()}
         if errors:
             raise ValueError(self._list_errors(errors) + _WAY_OUT)
 

@@ -61,7 +61,8 @@ def latent(detector, X):
 # Parameters
 
 DEFAULTS = {
-    "input_size": 256, "num_channels": 3, "image_shape": None, "value_range": None, "on_error": "raise",
+    "input_size": 256, "roi": None, "tile_size": None, "tile_overlap": 0.25, "keep_aspect": False,
+    "num_channels": 3, "image_shape": None, "value_range": None, "on_error": "raise",
     "backbone": "tf_efficientnet_lite0", "weights": "auto",
     "strides": (8, 16, 32, 64), "n_coupling_blocks": 2, "cross_conv_hidden_channels": 32,
     "kernel_size": 3, "clamp": 3.0, "whiten": True, "n_epochs": "auto", "batch_size": 8, "learning_rate": 4e-3,

@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import f1_score
 
 from skcsflow import CSFlowDetector, Region
+from skcsflow._images import ImageCollection
 from skcsflow.metrics import f1_max, pixel_f1_max
 
 
@@ -48,15 +49,11 @@ def test_iter_maps_of_mixed_sizes_gives_each_at_its_own(fitted, mixed):
         np.testing.assert_array_equal(fitted.transform(image[None])[0], anomaly_map)
 
 
-def test_iter_maps_computes_as_it_goes(fitted_copy, grey_images):
+def test_iter_maps_computes_as_it_goes(fitted_copy, grey_images, monkeypatch):
     read = []
-
-    class Lazy(list):
-        def __getitem__(self, i):
-            read.append(i)
-            return super().__getitem__(i)
-
-    maps = fitted_copy.set_params(n_jobs=1).iter_maps(Lazy(grey_images))
+    load = ImageCollection.load
+    monkeypatch.setattr(ImageCollection, "load", lambda self, i: read.append(i) or load(self, i))
+    maps = fitted_copy.set_params(n_jobs=1).iter_maps(list(grey_images))
     next(maps)
     assert len(set(read)) < len(grey_images)
     maps.close()
