@@ -1,55 +1,43 @@
-"""The scikit-learn estimator: parameters, fit and scores. No tensor maths here."""
+"""The scikit-learn estimator: its parameters, its methods that fit, and its scores. No tensor maths here."""
 
-import copy
 import os
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from itertools import islice
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Generator, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
 
 from skcsflow._checks import user_stack_level
 from skcsflow._compute import (
     Runner,
     check_engine,
-    map_on_cores,
     on_new_thread,
-    one_core,
-    parameter_dtype,
     resolve_device,
     resolve_n_threads,
-    resolve_precision,
-    training_precision,
 )
+from skcsflow._detector._fitting import FittingMixin
 from skcsflow._detector._inspection import InspectionMixin
 from skcsflow._detector._maps import MapsMixin
 from skcsflow._detector._parameters import (
     PARAMETER_CONSTRAINTS,
-    check_image_shape,
     check_input_size,
     check_parameters_in_use,
     check_value_range,
 )
 from skcsflow._detector._persistence import (
     pack_model,
-    place_model,
     unpack_model,
     warn_of_other_versions,
 )
 from skcsflow._detector._progress import with_progress
-from skcsflow._detector._thresholds import AUTO_FPR, ThresholdsMixin
-from skcsflow._features import FeatureMaps, ImageFeatures, extract_features, gather_features, open_cache
+from skcsflow._detector._thresholds import ThresholdsMixin
+from skcsflow._features import open_cache
 from skcsflow._images import (
-    DIGEST_SIZE,
     Framing,
     ImageCollection,
     check_images,
@@ -58,49 +46,15 @@ from skcsflow._images import (
     resolve_image_shape,
 )
 from skcsflow._labels import normal_rows
-from skcsflow._scoring import ImageScores, MapMaker, join_frames, score_features, score_images
-from skcsflow._training import FlowTrainer, initialize_whitening, resolve_n_epochs
-from skcsflow.calibration import prediction_limit
-from skcsflow.nn import CSFlowModel
+from skcsflow._scoring import ImageScores, score_images
 
 __all__ = ["CSFlowDetector"]
-
-LEAST_IMAGES = 10
-"""Training images of which some are held out, at least. With fewer, all are both trained on and compared with."""
-
-HELD_OUT_SHARE = 0.2
-"""Share of the training images that are held out."""
-
-LEAST_GAIN = 0.02
-"""Fall of the loss, in nats per dimension, with less of which a flow has hardly learnt."""
 
 DOCUMENTATION = "https://skcsflow.readthedocs.io/en/stable/generated/{estimator_module}.{estimator_name}.html"
 
 
-class TrainingFeatures(NamedTuple):
-    """Feature maps of the training images.
-
-    Attributes
-    ----------
-    features : sequence of Tensors or MappedMaps of shape (n_frames, channels, H_s, W_s)
-        Of all frames, image by image; one per scale.
-    sizes : list of tuples of int (H, W)
-        Sizes that the images came in.
-    counts : ndarray of int
-        Number of frames of each image.
-    """
-
-    features: Sequence[FeatureMaps]
-    sizes: list[tuple[int, int]]
-    counts: NDArray[np.int64]
-
-    def frames_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which frames are those of these images."""
-        return np.flatnonzero(np.isin(np.repeat(np.arange(len(self.counts)), self.counts), rows))
-
-
 class CSFlowDetector(
-    ThresholdsMixin, MapsMixin, InspectionMixin, OutlierMixin, TransformerMixin, BaseEstimator
+    FittingMixin, ThresholdsMixin, MapsMixin, InspectionMixin, OutlierMixin, TransformerMixin, BaseEstimator
 ):
     """Image anomaly detection with cross-scale flows (CS-Flow).
 
@@ -457,256 +411,6 @@ class CSFlowDetector(
         )
         return self
 
-    def _fit(self, X: Any, y: ArrayLike | None, **options: Any) -> float:
-        """Fit, or leave the detector as it was: a failure must not leave a half-new one."""
-        before = dict(vars(self))
-        n_threads = resolve_n_threads(self.n_jobs)
-        try:
-            # Whatever modes the caller's thread is in; and this thread's own small operations on one core.
-            with (
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                torch.autocast("cuda" if torch.cuda.is_available() else "cpu", enabled=False),
-                one_core(),
-            ):
-                return self._fit_steps(X, y, n_threads=n_threads, **options)
-        except BaseException:
-            self.__dict__ = before
-            raise
-
-    def _fit_steps(
-        self,
-        X: Any,
-        y: ArrayLike | None,
-        *,
-        reset: bool,
-        is_continued: bool,
-        n_epochs: int | str,
-        lr_schedule: str,
-        n_threads: int,
-    ) -> float:
-        """Fit; gives how far the loss has fallen."""
-        size = check_input_size(self.input_size)
-        check_image_shape(self.image_shape)
-        device = resolve_device(self.device, self.engine)
-        check_engine(self.engine, self.precision, device)
-        precision = resolve_precision(self.precision, device)
-        images = self._check_X(X, reset=reset)
-        rows = self._readable_rows(images, normal_rows(y, len(images), is_table=is_row_matrix(X)), n_threads)
-        images.contents = set()
-        model_seed, order_seed = self._draw_seeds()
-        # By the seed of the first fit: images that it was trained on must not be held out of a training that goes on.
-        learnt, held_out = self._hold_out(len(rows), order_seed)
-        has_few = len(rows) < LEAST_IMAGES
-        keeps_thresholds = not reset and (has_few or hasattr(self, "calibration_scores_"))
-        if has_few and self._holds_out() and reset:
-            self._warn_of_few(len(rows))
-        if is_continued:
-            self._check_model_params(size)
-            order_seed += len(self.history_["loss"])  # other orders of the images than before
-        model = on_new_thread(
-            lambda: place_model(
-                self._copy_of_model() if is_continued else self._new_model(size, model_seed),
-                device,
-                parameter_dtype(precision),
-            )
-        )
-        runner = Runner(model, device, precision, self.engine)
-        with self._training_features(runner, images, rows, n_threads) as training:
-            features, frames = training.features, training.frames_of(learnt)
-            trainer = FlowTrainer(
-                n_epochs=resolve_n_epochs(n_epochs, len(frames), int(self.batch_size)),
-                batch_size=int(self.batch_size),
-                learning_rate=float(self.learning_rate),
-                lr_schedule=lr_schedule,
-                weight_decay=float(self.weight_decay),
-                max_grad_norm=None if self.max_grad_norm is None else float(self.max_grad_norm),
-                precision=training_precision(self.precision, device),
-                seed=order_seed,
-                noise=float(self.feature_noise),
-                n_threads=n_threads,
-                verbose=self.verbose,
-            )
-            if self.whiten and not is_continued:
-                initialize_whitening(model.flow, features, frames)
-            gain = trainer.train(model.flow, features, frames)
-            if self._compares() and not keeps_thresholds:  # or else kept thresholds would be of other scores
-                compared = score_features(runner, features, training.frames_of(held_out), n_threads=n_threads)
-                model.statistics.initialize(maps for *_, maps in compared)
-            judged = held_out if self.contamination == "auto" else np.arange(len(rows))
-            make_map = MapMaker(runner.map_generator, images.framing)
-            scores, peaks = self._score_training_images(runner, training, judged, make_map, n_threads)
-        self._framing = images.framing.options
-        self._set_fitted(runner, trainer, is_continued, n_epochs)
-        if keeps_thresholds:
-            self._warn_of_kept_thresholds(len(rows))
-        else:
-            self._set_thresholds(scores, peaks)
-        images.warn_of_values(self._trained_values if is_continued else None)
-        self._remember(images, is_continued)
-        return gain
-
-    def _remember(self, images: ImageCollection, is_continued: bool) -> None:
-        """Remember of the training images what later calls compare with."""
-        values, contents = images.ranges.summary(), images.contents or set()
-        if is_continued:
-            for kind, highest in self._trained_values.items():
-                values[kind] = max(highest, values.get(kind, highest))
-            contents |= self._known_images()
-        self._trained_values = values
-        # A row for each, as no bytes objects may be in a saved detector.
-        self._trained_images = np.frombuffer(b"".join(sorted(contents)), dtype=np.uint8).reshape(
-            -1, DIGEST_SIZE
-        )
-
-    def _readable_rows(
-        self, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
-    ) -> NDArray[np.int64]:
-        """The rows that can be read; an error where one can't and none may be left out."""
-        if self.on_error == "raise":
-            images.check_files(rows.tolist())
-            return rows
-        readable = rows[list(map_on_cores(images.is_readable, rows.tolist(), n_threads))]
-        images.warn_of_errors("They are left out of the training.")
-        if len(readable) == 0:
-            raise ValueError("No image of X can be read.")
-        return readable
-
-    def _hold_out(self, n_images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows to train on, and rows to compare energies with and to set thresholds by."""
-        rows = np.arange(n_images)
-        if not self._holds_out() or n_images < LEAST_IMAGES:
-            return rows, rows
-        order = np.random.default_rng(seed).permutation(n_images)
-        n_held_out = int(HELD_OUT_SHARE * n_images)
-        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-
-    def _holds_out(self) -> bool:
-        """Whether images are held out where there are enough."""
-        return self.contamination == "auto" or self._compares()
-
-    def _compares(self) -> bool:
-        """Whether scores or maps compare energies with those of held-out images."""
-        return "fused" in (self.score_mode, self.map_mode)
-
-    def _draw_seeds(self) -> list[int]:
-        """Seeds of the model's weights, and of the order of the training images."""
-        # None is not check_random_state's global state: that is the user's, and stays as it is.
-        random_state = (
-            np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
-        )
-        seeds: list[int] = random_state.randint(np.iinfo(np.int32).max, size=2).tolist()
-        return seeds
-
-    @contextmanager
-    def _training_features(
-        self, runner: Runner, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
-    ) -> Iterator[TrainingFeatures]:
-        """Feature maps of the training images, for as long as the context lasts."""
-        cache = open_cache(self.memory)
-        folder = None if cache is None else cache.folder
-        sizes: list[tuple[int, int]] = []
-        counts: list[int] = []
-
-        extracted = extract_features(runner, images, rows, n_threads=n_threads, cache=cache)
-
-        def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
-            for item in items:
-                sizes.append(item.size)
-                counts.append(len(item.frames))
-                yield from item.frames
-
-        with (
-            closing(with_progress(extracted, len(rows), "features", self.verbose)) as items,
-            gather_features(maps_of(items), len(rows), runner.device, folder) as features,
-        ):
-            yield TrainingFeatures(features, sizes, np.array(counts))
-
-    def _score_training_images(
-        self,
-        runner: Runner,
-        training: TrainingFeatures,
-        rows: NDArray[np.int64],
-        make_map: MapMaker,
-        n_threads: int,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Scores of images of these rows, and the highest value of each one's map at its own size."""
-        scores, peaks = np.empty((2, len(rows)))  # a map at a time: those of all would fill the memory
-        frames = training.frames_of(rows)
-        with closing(score_features(runner, training.features, frames, n_threads=n_threads)) as scored:
-            for i, row in enumerate(rows):
-                image = join_frames(list(islice(scored, training.counts[row])), training.sizes[row])
-                scores[i], peaks[i] = -image.anomaly_score, make_map(image).max()
-        n_bad = np.sum(~(np.isfinite(scores) & np.isfinite(peaks)))
-        if n_bad:
-            raise ValueError(
-                f"Training diverged: the scores or maps of {n_bad} training images are not finite. "
-                f"Lower learning_rate={self.learning_rate!r}."
-            )
-        return scores, peaks
-
-    def _set_fitted(
-        self, runner: Runner, trainer: FlowTrainer, is_continued: bool, n_epochs: int | str
-    ) -> None:
-        self._runner = runner
-        self.model_ = runner.model
-        self.device_ = runner.device
-        self.precision_ = runner.precision
-        before = self.history_ if is_continued else {}
-        self.history_ = {
-            name: np.concatenate([before.get(name, []), values]) for name, values in trainer.history.items()
-        }
-        self._trained_by = None
-        if not is_continued:
-            self._trained_by = {
-                **self._training_params(),
-                "n_epochs": n_epochs,
-                "lr_schedule": trainer.lr_schedule,
-            }
-
-    def _set_thresholds(self, scores: NDArray[np.float64], peaks: NDArray[np.float64]) -> None:
-        if self.contamination == "auto":
-            self.offset_ = prediction_limit(scores, AUTO_FPR)
-            self.map_threshold_ = -prediction_limit(-peaks, AUTO_FPR)
-        else:
-            share = float(self.contamination)
-            self.offset_ = float(np.percentile(scores, 100 * share))
-            self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - share)))
-        if hasattr(self, "calibration_scores_"):  # of the model before
-            del self.calibration_scores_
-
-    def _warn_of_few(self, n_images: int) -> None:
-        warnings.warn(
-            f"X has {n_images} images of good parts, too few to hold any out. Scores and thresholds go by the images "
-            "that the flow is trained on, so that far more than 5 % of other good images will be flagged. Give at "
-            f"least {LEAST_IMAGES} images, better 40, or call calibrate with good images that are not in X.",
-            ConvergenceWarning,
-            stacklevel=user_stack_level(),
-        )
-
-    def _warn_of_kept_thresholds(self, n_images: int) -> None:
-        reason = (
-            "those of calibrate are kept"
-            if hasattr(self, "calibration_scores_")
-            else f"{n_images} images are too few to set them anew"
-        )
-        warnings.warn(
-            f"partial_fit has trained the model further, and left offset_ and map_threshold_ as they were: {reason}. "
-            "Call calibrate with images that it was not trained on, for thresholds of the model as it is now.",
-            stacklevel=user_stack_level(),
-        )
-
-    def _warn_unless_learnt(self, gain: float) -> None:
-        if gain < LEAST_GAIN:
-            n_epochs = len(self.history_["loss"])
-            warnings.warn(
-                f"The flow has hardly learnt: its loss fell by {gain:.2g} nats per dimension in {n_epochs} epochs. "
-                "Its scores say little more than means and covariances of features. Train longer, by n_epochs='auto' "
-                "or a larger number, or with another learning_rate.",
-                ConvergenceWarning,
-                stacklevel=user_stack_level(),
-            )
-
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """Score how normal images are.
 
@@ -883,70 +587,6 @@ class CSFlowDetector(
                 if hasattr(self, name):
                     delattr(self, name)
         return check_images(X, num_channels, value_range, first_row=first_row)
-
-    def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
-        hidden = self.cross_conv_hidden_channels
-        return {
-            "input_size": size,
-            "cross_conv_hidden_channels": int(hidden)
-            if isinstance(hidden, int | np.integer)
-            else tuple(int(n) for n in hidden),
-            "n_coupling_blocks": int(self.n_coupling_blocks),
-            "kernel_sizes": self._kernel_sizes(),
-            "clamp": float(self.clamp),
-            "num_channels": int(self.num_channels),
-            "backbone": self.backbone,
-            "weights": None if self.weights is None else os.fspath(self.weights),
-            "strides": tuple(self.strides),
-            "whiten": bool(self.whiten),
-            "map_mode": str(self.map_mode),
-            "score_mode": str(self.score_mode),
-        }
-
-    def _kernel_sizes(self) -> tuple[int, ...]:
-        n_blocks = int(self.n_coupling_blocks)
-        if isinstance(self.kernel_size, int | np.integer):
-            return (int(self.kernel_size),) * n_blocks
-        sizes = tuple(self.kernel_size)
-        if len(sizes) != n_blocks:
-            raise ValueError(
-                f"kernel_size must be one number, or one for each of {n_blocks} coupling blocks, "
-                f"got {self.kernel_size!r}."
-            )
-        return sizes
-
-    def _training_params(self) -> dict[str, Any]:
-        """Parameters that the flow depends on, beside those of the model."""
-        names = [
-            "n_epochs", "batch_size", "learning_rate", "lr_schedule", "weight_decay", "max_grad_norm",
-            "feature_noise", "precision",
-        ]  # fmt: skip
-        if self.weights is None and isinstance(self.random_state, int | np.integer):
-            names.append("random_state")  # the seed of the backbone too
-        image_shape = None if self.image_shape is None else tuple(self.image_shape)
-        return {**{name: getattr(self, name) for name in names}, "image_shape": image_shape}
-
-    def _new_model(self, size: tuple[int, int], seed: int) -> CSFlowModel:
-        return CSFlowModel(**self._model_params(size), seed=seed)
-
-    def _copy_of_model(self) -> CSFlowModel:
-        # The fitted one stays as it is should training fail. torch.compile wraps models.
-        model: CSFlowModel = copy.deepcopy(getattr(self.model_, "_orig_mod", self.model_))
-        return model
-
-    def _check_model_params(self, size: tuple[int, int]) -> None:
-        for name, value in self._model_params(size).items():
-            if value != self.model_.config[name]:
-                raise ValueError(
-                    f"A model that is trained on can't change its {name}: it was "
-                    f"{self.model_.config[name]!r}, now it is {value!r}. Set it back, or fit with "
-                    "warm_start=False."
-                )
-        if self._new_framing().key != self._fitted_framing().key:
-            raise ValueError(
-                "A model that is trained on can't change its roi, tile_size, tile_overlap or keep_aspect. Set them "
-                "back, or fit with warm_start=False."
-            )
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
