@@ -70,8 +70,8 @@ class CSFlowDetector(
         Size in pixels that images are resized to, or their tiles, 32 or more. Acts in `fit`.
     roi : tuple of int, array-like of shape (H, W), path or None, default=None
         Region of interest, in the images' own pixels: a box (min_row, min_col, max_row, max_col), or a mask of the
-        images' size, as an array or image file, that isn't 0 where to look. What lies beside it is not seen, and
-        never anomalous. None: all of each image. Acts in `fit`.
+        images' size, as an array, PIL image or image file, that isn't 0 where to look. What lies beside it is not
+        seen, and never anomalous. None: all of each image. Acts in `fit`.
     tile_size : int or tuple of int (H, W), default=None
         For small defects in large images: height and width in the images' own pixels of tiles that go through the
         network one by one. An image scores as its most anomalous tile. None: the whole image at once. See
@@ -126,10 +126,10 @@ class CSFlowDetector(
         Whether the features are whitened before the flow; the paper's are not. Acts in
         `fit`.
     n_epochs : int or "auto", default="auto"
-        Passes over the training images. ``"auto"``: as many as make 600 steps, however many
-        images there are. What the flow has learnt depends on the steps. Acts in `fit`.
+        Passes over the training images, or all of their tiles. ``"auto"``: as many as make 600 steps,
+        however many there are. What the flow has learnt depends on the steps. Acts in `fit`.
     batch_size : int, default=8
-        Images per training step. Acts in `fit` and `partial_fit`.
+        Images, or tiles, per training step. Acts in `fit` and `partial_fit`.
     learning_rate : float, default=4e-3
         Learning rate of Adam; the highest one of a one-cycle schedule. Acts in `fit` and
         `partial_fit`.

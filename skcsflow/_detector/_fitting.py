@@ -79,6 +79,7 @@ class FittingMixin:
 
     input_size: Any
     image_shape: tuple[int, ...] | None
+    tile_size: Any
     on_error: str
     backbone: str
     weights: Any
@@ -180,6 +181,7 @@ class FittingMixin:
         runner = Runner(model, device, precision, self.engine)
         with self._training_features(runner, images, rows, n_threads) as training:
             features, frames = training.features, training.frames_of(learnt)
+            self._warn_of_large_tiles(images.framing, training.sizes)
             trainer = FlowTrainer(
                 n_epochs=resolve_n_epochs(n_epochs, len(frames), int(self.batch_size)),
                 batch_size=int(self.batch_size),
@@ -340,6 +342,15 @@ class FittingMixin:
             self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - share)))
         if hasattr(self, "calibration_scores_"):  # of the model before
             del self.calibration_scores_
+
+    def _warn_of_large_tiles(self, framing: Framing, sizes: Sequence[tuple[int, int]]) -> None:
+        if framing.tile_size is not None and (np.max(sizes, axis=0) < framing.tile_size).any():
+            warnings.warn(
+                f"tile_size={self.tile_size!r} is larger than every training image, in rows or in columns: the "
+                f"largest have {np.max(sizes, axis=0).tolist()} pixels (H, W). Grey fills the rest of the tiles. Set "
+                "a smaller tile_size, or None.",
+                stacklevel=user_stack_level(),
+            )
 
     def _warn_of_few(self, n_images: int) -> None:
         warnings.warn(

@@ -29,7 +29,7 @@ DIGEST_SIZE = 8
 _N_SHOWN = 20
 _N_HEADERS = 8
 """Files that are opened at a time: on a network drive each takes milliseconds of waiting, whatever the processor."""
-_WAY_OUT = ' Mend them or leave them out, or set on_error="nan" to go on without them.'
+_WAY_OUT = ' Mend or leave out such images, or set on_error="nan" to go on without them.'
 
 
 class DecodedImage(NamedTuple):
@@ -283,7 +283,7 @@ class ImageCollection(Sequence[Tensor]):
         size : tuple of int (H, W)
             The image's size.
         """
-        image, size = self.decode(i, content, least_size if self.framing.is_plain else None)
+        image, size = self.decode(i, content, least_size if self.framing.shows_all else None)
         grey = None if self.value_range is None else sum(self.value_range) / 2
         return self.framing.cut(image, self._name(i), grey=grey), size
 
@@ -404,6 +404,11 @@ def check_images(
         )
     _check_not_empty(len(X))
     if isinstance(X, list | tuple | np.ndarray):
+        if len(X) > 1 and all(isinstance(item, str) and len(item) == 1 for item in X):
+            raise ValueError(
+                f"X is the letters of {''.join(X)!r}, one by one: scikit-learn can't take the path of a folder. "
+                "Pass list_images(folder)."
+            )
         kinds = {i: _kind(item, first_row + i) for i, item in enumerate(X) if not is_missing(item)}
         first = next(iter(kinds), 0)
         for i, kind in kinds.items():

@@ -9,10 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from skcsflow._checks import check_size
 from skcsflow._images._masks import read_mask_file
+from skcsflow._images._reader import read_pil
 
 __all__ = ["Box", "Framing", "check_roi"]
 
@@ -59,7 +61,12 @@ class Framing:
     @property
     def is_plain(self) -> bool:
         """Whether each image is one frame, as it is."""
-        return self.region is None and self.tile_size is None and self.aspect is None
+        return self.shows_all and self.aspect is None
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether one frame shows all of each image, with or without bars beside it."""
+        return self.region is None and self.tile_size is None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -166,7 +173,8 @@ class Framing:
         """
         total, weights = np.zeros((2, *size), dtype=np.float32)
         top, left, bottom, right = self._region_of(size)
-        for box, values in zip(self.boxes(size), maps, strict=True):
+        boxes = self.boxes(size)
+        for box, values in zip(boxes, maps, strict=True):
             rows = slice(max(box[0], top), min(box[2], bottom))
             columns = slice(max(box[1], left), min(box[3], right))
             inside = (
@@ -174,7 +182,7 @@ class Framing:
                 slice(columns.start - box[1], columns.stop - box[1]),
             )
             ramps = (_ramp(n)[part] for n, part in zip(values.shape, inside, strict=True))
-            weight = np.multiply.outer(*ramps)
+            weight = np.multiply.outer(*ramps) if len(boxes) > 1 else np.float32(1)
             total[rows, columns] += weight * values[inside]
             weights[rows, columns] += weight
         is_seen = weights > 0
@@ -204,8 +212,8 @@ def check_roi(roi: Any) -> Box | NDArray[np.bool_] | None:
 
     Parameters
     ----------
-    roi : None, tuple of int (min_row, min_col, max_row, max_col), array-like of shape (H, W), or path
-        The region. Of an array and of an image file, the pixels that aren't 0.
+    roi : None, tuple of int (min_row, min_col, max_row, max_col), array-like of shape (H, W), PIL image or path
+        The region. Of an array and of an image, the pixels that aren't 0.
 
     Returns
     -------
@@ -222,7 +230,16 @@ def check_roi(roi: Any) -> Box | NDArray[np.bool_] | None:
     if isinstance(roi, str | os.PathLike):
         mask = read_mask_file(roi, f"roi ({os.fspath(roi)!r})")
     else:
-        values = np.asarray(roi)
+        if isinstance(roi, Image.Image):
+            roi = read_pil(roi.convert("L"), "roi")
+        try:
+            values = np.asarray(roi.detach().cpu() if isinstance(roi, Tensor) else roi)
+        except ValueError as error:  # nested lists of different lengths
+            raise ValueError(f"roi can't be read as an array: {error}") from error
+        if np.ma.is_masked(roi):
+            raise ValueError(
+                "roi is a masked array with masked values. Fill them, such as with roi.filled(0)."
+            )
         if values.shape == (4,) and all(isinstance(n, Integral) for n in values.tolist()):
             top, left, bottom, right = values.tolist()
             if not (0 <= top < bottom and 0 <= left < right):
@@ -232,9 +249,14 @@ def check_roi(roi: Any) -> Box | NDArray[np.bool_] | None:
                 )
             return top, left, bottom, right
         if values.ndim != 2 or values.dtype.kind not in "buif":
+            got = (
+                repr(roi)
+                if values.size < 10
+                else f"an array of shape {values.shape} and dtype {values.dtype}"
+            )
             raise ValueError(
-                "roi must be None, a box (min_row, min_col, max_row, max_col), a mask of shape (H, W) or the path of "
-                f"one, got {roi!r}."
+                "roi must be None, a box (min_row, min_col, max_row, max_col) of whole numbers, a mask of shape (H, W) "
+                f"or the path of one, got {got}."
             )
         if values.dtype.kind == "f" and np.isnan(values).any():
             raise ValueError("roi contains NaN.")
@@ -249,7 +271,7 @@ def _starts(low: int, high: int, side: int, overlap: float) -> list[int]:
     beyond = high - low - side
     if beyond <= 0:
         return [low + (high - low - side) // 2]
-    n_steps = int(np.ceil(beyond / max(1, side * (1 - overlap))))
+    n_steps = int(np.ceil(beyond / max(1, int(side * (1 - overlap)))))
     return [low + round(beyond * k / n_steps) for k in range(n_steps + 1)]
 
 

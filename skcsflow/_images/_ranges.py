@@ -77,10 +77,10 @@ class ValueRanges:
         if self.value_range is None and largest < 2**16 and any(_is_wide(kind) for kind in self._of_types):
             reason = "By the range of their type, as integers are scaled, all of these are nearly black"
         elif highest > FAR_OUTSIDE or lowest < -FAR_OUTSIDE:
-            reason = f"Scaled, they reach from {lowest:.1g} to {highest:.1g}, and not from 0 to 1"
+            reason = f"Scaled, they reach from {_rounded(lowest)} to {_rounded(highest)}, and not from 0 to 1"
         elif self.value_range is None and lowest < FAR_BELOW_BLACK:
             reason = (
-                f"Scaled, they reach down to {lowest:.1g}, while images are taken as 0 to 1, and the backbone "
+                f"Scaled, they reach down to {_rounded(lowest)}, while images are taken as 0 to 1, and the backbone "
                 "normalises them by itself"
             )
         elif (
@@ -95,11 +95,11 @@ class ValueRanges:
             and {*self._of_types, *(trained or ())} != {"uint8"}
             and not (known / FAR_BELOW < highest < known * FAR_ABOVE)
         ):
-            reason = f"Scaled, they reach up to {highest:.1g}, those of the training images to {known:.1g}"
+            reason = f"Scaled, they reach up to {_rounded(highest)}, those of the training images to {_rounded(known)}"
         else:
             return
         warnings.warn(
-            f"X holds {' and '.join(sorted(self._of_types))} values up to {largest:.1g}. {reason}. Set "
+            f"X holds {' and '.join(sorted(self._of_types))} values up to {_rounded(largest)}. {reason}. Set "
             "value_range=(low, high) to the values of black and white, or convert the images.",
             stacklevel=user_stack_level(),
         )
@@ -109,6 +109,11 @@ class ValueRanges:
         is_integer = not dtype.is_floating_point and dtype != torch.bool
         start, end = self.value_range or (0, torch.iinfo(dtype).max if is_integer else 1)
         return (value - start) / (end - start)
+
+
+def _rounded(value: float) -> str:
+    """One digit that counts, without an exponent where that is short: 200, 4000, 0.05."""
+    return f"{float(f'{value:.0e}'):.6g}"
 
 
 def _is_wide(kind: str) -> bool:

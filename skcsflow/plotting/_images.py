@@ -142,6 +142,8 @@ def _items(X: Any, image_shape: tuple[int, ...] | None) -> Iterable[Any]:
 
 
 def _to_array(item: Any, name: str) -> NDArray[Any]:
+    if item is None:
+        raise ValueError(f"{name} is None, which can't be drawn. Leave such images out.")
     if isinstance(item, (str, os.PathLike)):
         return read_image(item, f"{name} ({os.fspath(item)!r})")
     if isinstance(item, Image.Image):

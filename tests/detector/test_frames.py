@@ -142,11 +142,33 @@ def test_training_goes_on_with_the_same_frames(detector, images):
     assert len(continued.history_["loss"]) == 2
 
 
+def test_tiles_larger_than_all_training_images_give_a_warning(images):
+    with pytest.warns(UserWarning, match=r"tile_size=\(100, 50\) is larger than every .* \[96, 144\] pixels"):
+        CSFlowDetector(**TINY, tile_size=(100, 50)).fit(images[:12])
+
+
 def test_auto_epochs_count_tiles(images):
     params = {**TINY, "n_epochs": "auto", "tile_size": 48, "tile_overlap": 0}
     detector = CSFlowDetector(**params).fit(images[:12])
     n_learnt = 10 * 6  # a fifth of the images is held out, with all of their tiles
     assert len(detector.history_["loss"]) == np.ceil(600 / np.ceil(n_learnt / 8))
+
+
+def test_roi_box_sees_what_a_cropped_image_shows(detectors, images):
+    cropped = CSFlowDetector(**TINY).fit(images[:12, 10:80, 20:120])
+    box, maps = detectors["box"], cropped.transform(images[:, 10:80, 20:120])
+    np.testing.assert_array_equal(box.transform(images)[:, 10:80, 20:120], maps)
+    assert (box.offset_, box.map_threshold_) == (cropped.offset_, cropped.map_threshold_)
+
+
+def test_large_jpegs_are_read_at_a_reduced_size_with_their_aspect_kept(images, tmp_path):
+    path = tmp_path / "0.jpg"
+    Image.fromarray(images[0]).resize((1440, 960), Image.Resampling.BICUBIC).save(path, quality=95)
+    detector = CSFlowDetector(**TINY, keep_aspect=True).fit(images[:12])
+    (reduced,), (full,) = (detector.score_samples([X]) for X in (path, np.array(Image.open(path))))
+    assert reduced != full
+    assert reduced == pytest.approx(full, abs=0.05)
+    assert detector.transform([path]).shape == (1, 960, 1440)
 
 
 def test_roi_that_does_not_fit_names_the_image(detectors, images):

@@ -50,6 +50,12 @@ def test_tiles_are_the_fewest_with_that_overlap():
     assert len(Framing(tile_size=(1024, 512), tile_overlap=0).boxes((1024, 1024))) == 2
 
 
+@pytest.mark.parametrize(("length", "side", "overlap"), [(342, 33, 0.33), (1000, 37, 0.9), (101, 10, 0.25)])
+def test_tiles_overlap_by_no_less_than_asked_for(length, side, overlap):
+    tops = np.unique([b[0] for b in Framing(tile_size=side, tile_overlap=overlap).boxes((length, side))])
+    assert np.diff(tops).max() <= side * (1 - overlap)
+
+
 def test_tile_larger_than_the_image_has_it_in_its_middle():
     assert Framing(tile_size=64).boxes((40, 200))[0][0::2] == (-12, 52)
 
@@ -157,6 +163,11 @@ def test_paste_undoes_cut(overlap, options):
     np.testing.assert_allclose(pasted[inside], image[0].numpy()[inside], rtol=1e-5)
 
 
+def test_paste_of_one_frame_changes_no_bit():
+    values = np.random.RandomState(0).rand(20, 30).astype(np.float32)
+    assert (Framing(roi=(5, 5, 25, 35)).paste([values], (40, 40))[5:25, 5:35] == values).all()
+
+
 def test_paste_puts_the_lowest_value_or_0_beside_the_region():
     framing = Framing(roi=(1, 1, 3, 3))
     assert framing.paste([np.full((2, 2), 5, np.float32)], (4, 4))[0].tolist() == [0] * 4
@@ -179,6 +190,13 @@ def test_check_roi_reads_a_file(tmp_path):
     np.testing.assert_array_equal(check_roi(tmp_path / "roi.png"), mask)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
+def test_check_roi_takes_pil_images_and_tensors(mode):
+    mask = np.eye(8, dtype=bool)
+    np.testing.assert_array_equal(check_roi(Image.fromarray(mask).convert(mode)), mask)
+    np.testing.assert_array_equal(check_roi(torch.from_numpy(mask).float().requires_grad_()), mask)
+
+
 @pytest.mark.parametrize("roi", [(1, 2, 3, 4), [1, 2, 3, 4], np.array([1, 2, 3, 4])])
 def test_check_roi_takes_boxes(roi):
     assert check_roi(roi) == (1, 2, 3, 4)
@@ -193,7 +211,9 @@ def test_check_roi_takes_boxes(roi):
         ((0.0, 0.0, 3.5, 4.0), "roi must be None, a box"),
         (np.zeros((4, 4)), "without a pixel"),
         (np.full((4, 4), np.nan), "roi contains NaN"),
-        (np.ones((4, 4, 3)), "a mask of shape"),
+        (np.ones((4, 4, 3)), r"a mask of shape.*got an array of shape \(4, 4, 3\) and dtype float64"),
+        ([[1, 0], [1]], "roi can't be read as an array"),
+        (np.ma.masked_equal(np.eye(4), 0), "roi is a masked array"),
         ("nowhere.png", "roi .'nowhere.png'.: there is no such file"),
     ],
 )

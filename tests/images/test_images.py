@@ -622,3 +622,9 @@ def test_digest_of_awkward_memory_is_that_of_the_same_pixels_in_one_piece():
             assert images.digest(view) == images.digest(view.copy(order="C"))
         for view in (torch.from_numpy(array)[:, ::2], torch.from_numpy(array).movedim(-1, 0)):
             assert images.digest(view) == images.digest(view.contiguous())
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_check_images_knows_a_folder_that_was_cut_into_letters(kind):
+    with pytest.raises(ValueError, match=r"X is the letters of 'parts/good'.*Pass list_images\(folder\)"):
+        check_images(kind(list("parts/good")), 3)

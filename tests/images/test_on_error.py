@@ -42,7 +42,7 @@ def test_all_files_that_do_not_begin_as_images_are_listed_before_any_work(
     monkeypatch.setattr("skcsflow._features.FeatureExtraction.read", None)
     message = (
         r"3 of the 16 images of X can't be read: X\[1\] \('.*01\.png'\): there is no such file; "
-        r"X\[4\] .* 0 bytes; X\[5\] .*no format that Pillow knows\. Mend them or leave them out, or set "
+        r"X\[4\] .* 0 bytes; X\[5\] .*no format that Pillow knows\. Mend or leave out such images, or set "
         r"on_error=\"nan\""
     )
     with pytest.raises(ValueError, match=message):
