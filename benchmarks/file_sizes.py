@@ -20,7 +20,7 @@ def main() -> None:
     images = make_defects(n_normal=16, n_defective=0, random_state=0).images
     rows, results = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        for hidden in (16, 64, 256):
+        for hidden in (16, 32, 64, 256):
             detector = CSFlowDetector(cross_conv_hidden_channels=hidden, n_epochs=1, random_state=0)
             detector.fit(images)
             sizes = {}
