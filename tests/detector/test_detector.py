@@ -677,6 +677,7 @@ def test_n_epochs_auto_makes_about_600_steps(n_images, batch_size, expected):
     assert resolve_n_epochs("auto", n_images, batch_size) == expected
 
 
+@pytest.mark.slow
 def test_n_epochs_auto_is_used(make, images):
     detector = make(n_epochs="auto", batch_size=1, contamination="auto").fit(images)
     assert len(detector.history_["loss"]) == 60  # steps of one image each, of ten: two are held out
