@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAST, open_files
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
@@ -55,6 +56,7 @@ def log(tmp_path, monkeypatch):
     path = tmp_path / "log"
     path.touch()
     monkeypatch.setenv("SKCSFLOW_TEST_LOG", str(path))
+    get_reusable_executor().shutdown()  # joblib's processes of tests before don't have the variable
     return path
 
 
