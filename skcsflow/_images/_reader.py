@@ -40,6 +40,9 @@ _TIFF_KIND_OF_PAGE = 254
 _TIFF_SMALLER_OR_MASK = 0b101
 """Of that number, the bits for a page that shows the same in a smaller size, or what is transparent."""
 
+_JPEG2000_SIZES = b"\xff\x4f\xff\x51"
+"""How the part of a JPEG 2000 file begins that tells sizes and depths."""
+
 _EMPTY = "the file has 0 bytes"
 
 _BAND_PIXELS = 2**18
@@ -306,7 +309,28 @@ def _check_one_picture(image: Image.Image) -> None:
 
 def _has_16_bit_channels(image: Image.Image) -> bool:
     """Whether Pillow is about to reduce several channels of 16 bits to 8."""
-    return image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return False
+    tiles = getattr(image, "tile", None) or []
+    if image.format == "PPM":  # the decoder's arguments are the mode and the largest value
+        return any(isinstance(tile[3], tuple) and int(tile[3][1]) > 255 for tile in tiles)
+    if image.format == "JPEG2000":
+        return _jpeg2000_bits(image) > 8
+    return ";16" in str(tiles)
+
+
+def _jpeg2000_bits(image: Image.Image) -> int:
+    """Bits of the first channel, which Pillow doesn't tell; 0 where the file is closed."""
+    file = getattr(image, "fp", None)
+    if file is None:
+        return 0
+    position = file.tell()
+    file.seek(0)
+    start = file.read(4096)
+    file.seek(position)
+    sizes = start.find(_JPEG2000_SIZES)
+    depth = sizes + len(_JPEG2000_SIZES) + 38  # after the lengths and the number of channels
+    return (start[depth] & 0x7F) + 1 if 0 <= sizes and depth < len(start) else 0
 
 
 def _orientation(image: Image.Image) -> int:

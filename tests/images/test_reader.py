@@ -193,6 +193,19 @@ def test_colours_of_16_bits_are_read_whole(tmp_path, extension, n_channels):
         read_pil(image, "it")
 
 
+@pytest.mark.parametrize("extension", ["ppm", "jp2"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_of_ppm_and_jpeg_2000_keep_their_bits(tmp_path, extension, dtype):
+    cv2 = pytest.importorskip("cv2")
+    ramp = np.add.outer(np.arange(64), np.arange(64))[..., None] * np.array([1, 2, 1])
+    picture = ramp.astype(dtype) * dtype(1 if dtype is np.uint8 else 200)
+    path = tmp_path / f"picture.{extension}"
+    cv2.imwrite(str(path), picture[..., ::-1])
+    found = read_image(path, "it")
+    np.testing.assert_array_equal(found, picture)
+    assert found.dtype == dtype
+
+
 def with_orientation(png, orientation):
     """The bytes of a PNG file with that orientation in its metadata."""
     exif = Image.Exif()
