@@ -330,7 +330,7 @@ def _jpeg2000_bits(image: Image.Image) -> int:
     file.seek(position)
     sizes = start.find(_JPEG2000_SIZES)
     depth = sizes + len(_JPEG2000_SIZES) + 38  # after the lengths and the number of channels
-    return (start[depth] & 0x7F) + 1 if 0 <= sizes and depth < len(start) else 0
+    return (start[depth] & 0x7F) + 1 if sizes >= 0 and depth < len(start) else 0
 
 
 def _orientation(image: Image.Image) -> int:
