@@ -105,6 +105,7 @@ def test_serve_writes_results_and_errors(monkeypatch, tmp_path):
         assert json.loads((tmp_path / "answer").read_text()) == expected
 
 
+@pytest.mark.slow
 def test_one_part_of_a_dry_run_writes_nothing(results, capsys):
     with pytest.raises(SystemExit) as end:
         gpu.main(["--dry-run", "--only", "default fit"])

@@ -64,6 +64,7 @@ def test_errors_against_float64_are_no_larger_than_torchs():
         assert (actual - expected).abs().max() < bound
 
 
+@pytest.mark.slow
 def test_biases_activations_and_arc_tangents_are_fused():
     model = CSFlowModel((64, 64), 8, backbone="tf_efficientnet_lite0", weights=None).eval()
     extractor = model.feature_extractor
@@ -106,6 +107,7 @@ def test_fit_twice_gives_the_same_bits(detector, few_images):
     assert twin.offset_ == detector.offset_
 
 
+@pytest.mark.slow
 def test_scores_of_a_call_of_single_calls_and_of_a_shuffled_call_are_the_same_bits(detector, grey_images):
     scores = detector.score_samples(grey_images)
     order = np.random.RandomState(0).permutation(len(grey_images))

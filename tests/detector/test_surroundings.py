@@ -36,6 +36,7 @@ def in_new_process(script, **environment):
 # Threads
 
 
+@pytest.mark.slow
 def test_threads_that_score_leave_torchs_thread_count_to_all_others():
     # In a process of its own: the fault would last until the end of this one.
     in_new_process(
