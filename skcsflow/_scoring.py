@@ -95,7 +95,7 @@ def score_images(
                     f"Input X contains values too large: the score or map of X[{i}] would not be finite. Floats should "
                     "lie between 0 and 1."
                 )
-            yield join_frames([(s.item(), ll.item(), maps) for s, ll, *maps, _ in frames], size)
+            yield join_frames([_frame_scores(frame) for frame in frames], size)
 
 
 def score_features(
@@ -121,8 +121,13 @@ def score_features(
     """
     results = runner.map(lambda i: [f[int(rows[i])] for f in features], runner.scores, len(rows), n_threads)
     with closing(results):
-        for score, log_likelihood, *scale_maps, _ in results:
-            yield score.item(), log_likelihood.item(), scale_maps
+        yield from map(_frame_scores, results)
+
+
+def _frame_scores(result: list[Tensor]) -> FrameScores:
+    """Of what :meth:`Runner.scores` gives for a frame."""
+    score, log_likelihood, *scale_maps, _ = result
+    return score.item(), log_likelihood.item(), scale_maps
 
 
 def join_frames(frames: Sequence[FrameScores], size: tuple[int, int]) -> ImageScores:

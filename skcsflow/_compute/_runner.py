@@ -163,8 +163,8 @@ class Runner:
             Result for each item in turn.
         """
         is_cuda = self.device.type == "cuda"
-        size = self._batch_size if is_cuda else self._group_size(n_items, n_threads)
-        size = 1 if one_by_one else size
+        is_enough = is_cuda or n_items >= GROUPS_PER_THREAD * CPU_GROUP_SIZE * n_threads
+        size = self._most_together if is_enough and not one_by_one else 1
         groups = [range(start, min(start + size, n_items)) for start in range(0, n_items, size)]
         n_computing = min(GPU_THREADS, n_threads, len(groups)) if is_cuda else min(n_threads, len(groups))
         readers = CoreThreads(n_threads)
@@ -252,38 +252,32 @@ class Runner:
         list
             Result of each item.
         """
-        size = (
-            self._batch_size if self.device.type == "cuda" else CPU_GROUP_SIZE if self._may_share_core else 1
-        )
+        if len(items) < 2:  # the way of an image alone, which is called often
+            return function(items) if items else []
+        size = self._most_together
         groups = [items[k : k + size] for k in range(0, len(items), size)]
         n_cores = min(n_cores, len(groups)) if self.device.type == "cpu" else 1
-        return list(
-            chain.from_iterable(
-                map_on_cores(function, groups, n_cores) if n_cores > 1 else map(function, groups)
-            )
-        )
+        results = map_on_cores(function, groups, n_cores) if n_cores > 1 else map(function, groups)
+        return list(chain.from_iterable(results))
 
     @property
     def _batch_size(self) -> int:
         height, width = self.model.input_size
         return max(1, min(GPU_BATCH_SIZE, GPU_BATCH_PIXELS // (height * width)))
 
-    def _group_size(self, n_items: int, n_threads: int) -> int:
-        is_enough = n_items >= GROUPS_PER_THREAD * CPU_GROUP_SIZE * n_threads
-        return CPU_GROUP_SIZE if is_enough and self._may_share_core else 1
-
     @property
-    def _may_share_core(self) -> bool:
-        """Whether images may go through a network together on one core, if that changes no bit."""
-        # In bfloat16 the trial proves nothing: rounding hides in most images that sums were made in another order.
-        # OpenVINO would compile wide flows once more, which takes gigabytes and gains nothing.
+    def _most_together(self) -> int:
+        """Images that go through a network together, at most; on a CPU on one core, if that changes no bit."""
+        if self.device.type == "cuda":
+            return self._batch_size
         height, width = self.model.input_size
+        # In bfloat16 the trial proves nothing: rounding hides in most images that sums were made in another order.
         if self.precision == "bfloat16" or height * width > CPU_GROUP_PIXELS:
-            return False
-        return (
-            self.engine != "openvino"
-            or sum(p.nbytes for p in self.model.flow.parameters()) <= WIDE_FLOW_BYTES
-        )
+            return 1
+        # OpenVINO would compile wide flows once more, which takes gigabytes and gains nothing.
+        flow = self.model.flow
+        is_wide = self.engine == "openvino" and sum(p.nbytes for p in flow.parameters()) > WIDE_FLOW_BYTES
+        return 1 if is_wide else CPU_GROUP_SIZE
 
     def _apply(
         self,

@@ -248,7 +248,7 @@ class CSFlowDetector(
 
     image_shape_: tuple[int, ...] | None
     history_: dict[str, NDArray[np.float64]]
-    _framing: dict[str, Any]  # options of the Framing that was fitted with
+    _framing: Framing  # which parts of images the model was fitted on
     _trained_values: dict[str, float]  # highest value of the training images of each type, scaled
     _trained_images: NDArray[np.uint8]  # digests of what was fitted on, one a row
 
@@ -553,13 +553,9 @@ class CSFlowDetector(
             aspect=size if self.keep_aspect else None,
         )
 
-    def _fitted_framing(self) -> Framing:
-        """Which parts of images the model was fitted on."""
-        return Framing(**self._framing)
-
     def _check_X(self, X: Any, *, reset: bool, first_row: int = 0) -> ImageCollection:
         images = self._collect(X, reset=reset, first_row=first_row)
-        images.framing = self._new_framing() if reset else self._fitted_framing()
+        images.framing = self._new_framing() if reset else self._framing
         return images
 
     def _collect(self, X: Any, *, reset: bool, first_row: int) -> ImageCollection:
@@ -601,6 +597,7 @@ class CSFlowDetector(
         state.pop("_runner", None)
         if "model_" in state:
             state["model_"] = pack_model(state["model_"])
+            state["_framing"] = self._framing.options
             del state["device_"]
         return state
 
@@ -613,6 +610,7 @@ class CSFlowDetector(
                 device = resolve_device(state["device"], state["engine"])
             except ValueError:  # fitted on a GPU that this machine doesn't have
                 device = torch.device("cpu")
+            state["_framing"] = Framing(**state["_framing"])
             state["model_"] = on_new_thread(lambda: unpack_model(packed, device))
             state["device_"] = device
             if device.type == "cpu" and state["precision_"] == "tf32":

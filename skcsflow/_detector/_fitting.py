@@ -114,7 +114,7 @@ class FittingMixin:
     map_threshold_: float
     calibration_scores_: NDArray[np.float64]
     _runner: Runner
-    _framing: dict[str, Any]
+    _framing: Framing
     _trained_by: dict[str, Any] | None
     _trained_values: dict[str, float]
     _trained_images: NDArray[np.uint8]
@@ -122,7 +122,6 @@ class FittingMixin:
     _check_X: Callable[..., ImageCollection]
     _known_images: Callable[[], set[bytes]]
     _new_framing: Callable[[], Framing]
-    _fitted_framing: Callable[[], Framing]
 
     def _fit(self, X: Any, y: ArrayLike | None, **options: Any) -> float:
         """Fit, or leave the detector as it was: a failure must not leave a half-new one."""
@@ -204,7 +203,7 @@ class FittingMixin:
             judged = held_out if self.contamination == "auto" else np.arange(len(rows))
             make_map = MapMaker(runner.map_generator, images.framing)
             scores, peaks = self._score_training_images(runner, training, judged, make_map, n_threads)
-        self._framing = images.framing.options
+        self._framing = images.framing
         self._set_fitted(runner, trainer, is_continued, n_epochs)
         if keeps_thresholds:
             self._warn_of_kept_thresholds(len(rows))
@@ -442,7 +441,7 @@ class FittingMixin:
                     f"{self.model_.config[name]!r}, now it is {value!r}. Set it back, or fit with "
                     "warm_start=False."
                 )
-        if self._new_framing().key != self._fitted_framing().key:
+        if self._new_framing().key != self._framing.key:
             raise ValueError(
                 "A model that is trained on can't change its roi, tile_size, tile_overlap or keep_aspect. Set them "
                 "back, or fit with warm_start=False."

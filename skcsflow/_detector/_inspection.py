@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skcsflow._detector._maps import mask_of, regions_of
-from skcsflow._regions import Region, check_min_area
+from skcsflow._detector._maps import mask_of
+from skcsflow._regions import Region, check_min_area, regions_of_mask
 from skcsflow._scoring import ImageScores, MapMaker
 from skcsflow.calibration import conformal_p_values
 from skcsflow.nn import CSFlowModel
@@ -110,5 +110,13 @@ class InspectionMixin:
                     verdict=1 if score - self.offset_ >= 0 else -1,
                     anomaly_map=anomaly_map,
                     mask=mask,
-                    regions=regions_of(anomaly_map, mask, min_area),
+                    regions=_regions_of(anomaly_map, mask, min_area),
                 )
+
+
+def _regions_of(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], min_area: int) -> list[Region]:
+    """The regions of a mask that :func:`mask_of` gave."""
+    if np.isnan(anomaly_map[0, 0]):
+        height, width = anomaly_map.shape
+        return [Region((0, 0, height, width), height * width, nan, (0, 0))]
+    return regions_of_mask(anomaly_map, mask, min_area)

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import chain
-from math import nan
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in, _num_samples, chec
 from skcsflow._checks import check_size
 from skcsflow._compute import Runner, map_on_cores, resolve_n_threads
 from skcsflow._images import Framing, as_sequence, is_row_matrix
-from skcsflow._regions import Region, check_min_area, mark_pixels, regions_of_mask
+from skcsflow._regions import Region, check_min_area, mark_pixels
 from skcsflow._scoring import ImageScores, MapMaker
 from skcsflow.nn import AnomalyMapGenerator, CSFlowModel
 
@@ -36,8 +35,9 @@ class MapsMixin:
     image_shape: tuple[int, ...] | None
     image_shape_: tuple[int, ...] | None
     _score_images: Callable[[Any], Generator[ImageScores, None, None]]
+    _inspect: Callable[..., Generator[Any, None, None]]
     _current_runner: Callable[[], Runner]
-    _fitted_framing: Callable[[], Framing]
+    _framing: Framing
 
     def transform(self, X: Any) -> NDArray[Any]:
         """Compute anomaly maps.
@@ -161,7 +161,7 @@ class MapsMixin:
         """
         check_is_fitted(self)
         maps = self._compute_maps(X)
-        generator = self._current_runner().map_generator
+        generator = self._map_maker().generator
         masks = np.empty(maps.shape, dtype=bool)
         for i, anomaly_map in enumerate(maps):
             masks[i] = mask_of(anomaly_map, self.map_threshold_, generator)
@@ -188,9 +188,7 @@ class MapsMixin:
         """
         check_is_fitted(self)
         check_min_area(min_area)
-        generator = self._current_runner().map_generator
-        with closing(self._maps_of(self._score_images(X))) as maps:
-            return [regions_of(m, mask_of(m, self.map_threshold_, generator), min_area) for m in maps]
+        return [found.regions for found in self._inspect(self._score_images(X), min_area)]
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Name the pixels of the maps that `transform` gives for a 2-D X.
@@ -232,7 +230,7 @@ class MapsMixin:
                 yield make_map(scored)
 
     def _map_maker(self) -> MapMaker:
-        return MapMaker(self._current_runner().map_generator, self._fitted_framing())
+        return MapMaker(self._current_runner().map_generator, self._framing)
 
     def _write_maps(
         self, path: Path, images: Iterator[ImageScores], n_images: int, size: tuple[int, int] | None
@@ -264,11 +262,3 @@ def mask_of(
     if np.isnan(anomaly_map[0, 0]):
         return np.ones(anomaly_map.shape, dtype=bool)
     return mark_pixels(anomaly_map, threshold, generator.half_level)
-
-
-def regions_of(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], min_area: int) -> list[Region]:
-    """The regions of a mask that :func:`mask_of` gave."""
-    if np.isnan(anomaly_map[0, 0]):
-        height, width = anomaly_map.shape
-        return [Region((0, 0, height, width), height * width, nan, (0, 0))]
-    return regions_of_mask(anomaly_map, mask, min_area)

@@ -140,8 +140,8 @@ class InspectionTable(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
               most estimators;
             - ``verdict``, +1, or -1 where anomalous;
             - ``peak``, the highest value of the anomaly map;
-            - ``flagged_area``, the share of the image's pixels whose map is above `map_threshold_`, from 0 to 1,
-              whatever `min_area`;
+            - ``flagged_area``, the share of the image's pixels that `predict_masks` marks, from 0 to 1, whatever
+              `min_area`;
             - ``n_regions``, the number of connected regions of such pixels.
 
             Of an image that can't be read, with the detector's ``on_error="nan"``, score, p-value and peak are NaN,

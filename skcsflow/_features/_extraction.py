@@ -45,7 +45,7 @@ class ImageSource(Protocol):
         ...
 
     def frames(
-        self, i: int, content: Any, least_size: tuple[int, int] | None
+        self, i: int, content: Any, least_size: tuple[int, int]
     ) -> tuple[list[Tensor], tuple[int, int]]:
         """Of what `load` gave for image `i`, the parts that go through the network, and the image's size."""
         ...
@@ -139,8 +139,7 @@ class FeatureExtraction:
         self.cache = cache
         self.n_cores = n_threads if len(images) == 1 else 1  # an image alone may have all
         height, width = runner.model.input_size
-        # None would have all files read at their full size.
-        self.least_size: tuple[int, int] | None = (LEAST_ENLARGEMENT * height, LEAST_ENLARGEMENT * width)
+        self.least_size = (LEAST_ENLARGEMENT * height, LEAST_ENLARGEMENT * width)
         # On a CPU, so that a group's images are not all held at their full size. Tiles are parts of one image.
         self.standardizes_early = runner.device.type == "cpu" and not images.is_tiled
         self.context = b"" if cache is None else self._context()

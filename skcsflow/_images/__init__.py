@@ -2,7 +2,7 @@
 
 from skcsflow._images._collection import DIGEST_SIZE, ImageCollection, check_images
 from skcsflow._images._containers import EXTENSIONS, as_sequence, list_images, visible_entries, walk_files
-from skcsflow._images._framing import Box, Framing, check_roi
+from skcsflow._images._framing import Framing
 from skcsflow._images._masks import mask_files, read_mask_file
 from skcsflow._images._reader import image_size, load_file, read_image, read_pil
 from skcsflow._images._rows import check_rows, is_row_matrix, resolve_image_shape
@@ -11,12 +11,10 @@ from skcsflow._images._standardize import standardize
 __all__ = [
     "DIGEST_SIZE",
     "EXTENSIONS",
-    "Box",
     "Framing",
     "ImageCollection",
     "as_sequence",
     "check_images",
-    "check_roi",
     "check_rows",
     "image_size",
     "is_row_matrix",

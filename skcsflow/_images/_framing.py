@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from hashlib import blake2b
 from numbers import Integral
 from typing import Any, TypeAlias
@@ -78,7 +79,7 @@ class Framing:
             "aspect": self.aspect,
         }
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells this framing from others."""
         mask = b"" if self.mask is None else self.mask.tobytes()
@@ -150,7 +151,8 @@ class Framing:
         if self.mask is not None:
             inside = torch.from_numpy(self.mask).expand_as(shown)
             shown = torch.full_like(shown, value).where(~inside, shown)
-        frames = (_crop(shown, box, self._region_of(size, name), value) for box in boxes)
+        region = self._region_of(size, name)
+        frames = (_crop(shown, box, region, value) for box in boxes)
         return [frame.expand(image.shape[0], -1, -1) for frame in frames]
 
     def paste(

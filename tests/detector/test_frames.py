@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.base import clone
 
 from skcsflow import CSFlowDetector
+from skcsflow._images import Framing
 from skcsflow.datasets import make_defects
 
 TINY = {"input_size": 64, "strides": (8, 16), "n_epochs": 1, "random_state": 0}
@@ -94,10 +95,10 @@ def test_tiles_score_an_image_as_its_worst_tile(detectors, images):
     image = images[15].copy()
     image[:24, :24] = np.random.RandomState(0).randint(0, 256, (24, 24, 3))
     detector = detectors["tiles"]
-    framing = detector._fitted_framing()
+    framing = detector._framing
     tiles = [image[t:b, left:r] for t, left, b, r in framing.boxes(SHAPE)]
     whole = copy.copy(detector)
-    whole._framing = {}
+    whole._framing = Framing()
     assert detector.score_samples(image[None])[0] == whole.score_samples(tiles).min()
     assert len(tiles) == 6
 

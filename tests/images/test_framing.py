@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from skcsflow._images import Framing, check_roi
+from skcsflow._images._framing import Framing, check_roi
 
 
 def numbered(height, width, channels=1, dtype=torch.float32):
