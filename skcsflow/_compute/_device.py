@@ -113,8 +113,11 @@ def parameter_dtype(precision: str) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Run convolutions and products in bfloat16 if `precision` says so, and else not, whatever the caller does."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    """Run convolutions and products in bfloat16 if `precision` says so, and else not, whatever the caller does.
+
+    Weights are cast anew in every call: torch's cache of them is one for all threads.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
 
 
 def backbone_layout(device: torch.device) -> torch.memory_format:

@@ -32,8 +32,8 @@ R = TypeVar("R")
 Function = Callable[[list[Tensor]], list[Tensor]]
 """Takes and returns tensors of shape (batch size, ...)."""
 
-GPU_BATCH_PIXELS = 2**21
-"""Pixels of the images that go through a GPU together: 32 images of 256 x 256, and about 1 GB of maps."""
+GPU_BATCH_PIXELS = 3 * 2**19
+"""Pixels of the images that go through a GPU together: 24 images of 256 x 256, and under 1 GB of maps."""
 
 GPU_BATCH_SIZE = 64
 """Images that go through a GPU together, at most."""
