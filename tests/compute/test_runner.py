@@ -226,4 +226,4 @@ def test_gpu_batches_are_limited_by_pixels_and_number():
     for size in (32, 256, 768, (2000, 3000)):
         model = CSFlowModel(size, 8, 1, backbone="test_efficientnet", weights=None)
         sizes[size] = Runner(model, CPU, "float32")._batch_size
-    assert sizes == {32: runner_module.GPU_BATCH_SIZE, 256: 32, 768: 3, (2000, 3000): 1}
+    assert sizes == {32: runner_module.GPU_BATCH_SIZE, 256: 24, 768: 2, (2000, 3000): 1}
