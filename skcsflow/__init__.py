@@ -2,6 +2,7 @@
 
 from skcsflow._detector import PAPER_PARAMS, CSFlowDetector, Inspection, InspectionTable
 from skcsflow._features import FeatureCacheInfo, feature_cache_info
+from skcsflow._files import load, save
 from skcsflow._regions import Region, find_regions
 from skcsflow._version import __version__
 
@@ -15,6 +16,8 @@ __all__ = [
     "__version__",
     "feature_cache_info",
     "find_regions",
+    "load",
+    "save",
 ]
 
 for _class in (CSFlowDetector, FeatureCacheInfo, Inspection, InspectionTable, Region):

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import sklearn
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_finite_scores", "check_size", "explain_nan", "user_stack_level"]
+__all__ = ["check_finite_scores", "check_rate", "check_size", "explain_nan", "user_stack_level"]
 
 _FOLDERS = tuple(str(Path(path).parent) + os.sep for path in (__file__, sklearn.__file__))
 """Where this package's code is, and scikit-learn's, whose wrappers lie between it and a user's."""
@@ -52,6 +52,38 @@ def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
             f"{name} must be an int or a pair of ints (H, W), each {least} or more, got {size!r}."
         )
     return int(sides[0]), int(sides[1])
+
+
+def check_rate(value: Any, name: str, *, may_be_one: bool = False) -> None:
+    """Check a share of images.
+
+    Parameters
+    ----------
+    value : float
+        The share, above 0 and below 1.
+    name : str
+        Its name, for error messages.
+    may_be_one : bool, default=False
+        Whether it may be 1.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> from skcsflow._checks import check_rate
+    >>> check_rate(0, "fpr")
+    Traceback (most recent call last):
+    ...
+    ValueError: fpr must be above 0 and below 1, got 0.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not (0 < value < 1 or (may_be_one and value == 1)):
+        raise ValueError(
+            f"{name} must be above 0 and {'at most' if may_be_one else 'below'} 1, got {value!r}."
+        )
 
 
 def check_finite_scores(

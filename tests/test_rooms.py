@@ -22,6 +22,8 @@ BELOW = {  # what each room may import of the package
         "calibration",
         "nn",
     },
+    "_files": {"_detector"},
+    "monitoring": {"_checks"},
     "_scoring": {"_compute", "_features", "_images", "nn"},
     "_training": {"_compute", "_features", "nn"},
     "_features": {"_compute", "_version"},
@@ -127,7 +129,7 @@ def test_public_classes_say_where_users_import_them_from():
     packages = [skcsflow]
     packages += [
         __import__(f"skcsflow.{name}", fromlist=["x"])
-        for name in ("nn", "calibration", "metrics", "model_selection", "datasets", "plotting")
+        for name in ("nn", "calibration", "metrics", "model_selection", "monitoring", "datasets", "plotting")
     ]
     for package in packages:
         for name in package.__all__:

@@ -1,14 +1,12 @@
 """Thresholds and p-values from scores. Scores are higher for more normal images, as in scikit-learn."""
 
 import math
-from numbers import Real
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit  # quantile of Student's t distribution
 
-from skcsflow._checks import check_finite_scores
+from skcsflow._checks import check_finite_scores, check_rate
 from skcsflow._labels import is_defect
 from skcsflow._threshold_curve import threshold_curve
 
@@ -59,7 +57,7 @@ def conformal_threshold(scores: ArrayLike, fpr: float) -> float:
     -0.8
     """
     values = check_finite_scores(scores, "scores")
-    _check_rate(fpr, "fpr")
+    check_rate(fpr, "fpr")
     fpr = float(fpr)  # a product with a float16 would be a float16
     n = len(values)
     k = min(math.floor(round(fpr * (n + 1), 9)), n)  # rounded, because 0.29 * 100 is slightly below 29
@@ -112,7 +110,7 @@ def prediction_limit(scores: ArrayLike, fpr: float) -> float:
     -1.369
     """
     values = check_finite_scores(scores, "scores")
-    _check_rate(fpr, "fpr")
+    check_rate(fpr, "fpr")
     n = len(values)
     if n < 2:
         return float(values[0])
@@ -210,7 +208,7 @@ def optimal_threshold(
         choices = " or ".join(map(repr, _CRITERIA))
         raise ValueError(f"criterion must be {choices}, got {criterion!r}.")
     if recall is not None:
-        _check_rate(recall, "recall", may_be_one=True)
+        check_rate(recall, "recall", may_be_one=True)
     defect = is_defect(y)
     values = check_finite_scores(scores, "scores")
     if len(defect) != len(values):
@@ -236,11 +234,3 @@ def optimal_threshold(
     if youden[best] <= 0:  # no threshold is better than calling no image anomalous
         return float(values.min())
     return float(-curve.split_below(best))
-
-
-def _check_rate(value: Any, name: str, *, may_be_one: bool = False) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not (0 < value < 1 or (may_be_one and value == 1)):
-        raise ValueError(
-            f"{name} must be above 0 and {'at most' if may_be_one else 'below'} 1, got {value!r}."
-        )

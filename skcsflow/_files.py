@@ -1,0 +1,140 @@
+"""Fitted detectors <-> files."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from skcsflow._detector import CSFlowDetector
+
+__all__ = ["load", "save"]
+
+_TRUSTED = "skcsflow.CSFlowDetector"
+_PICKLES = (".joblib", ".pkl", ".pickle")
+_SKOPS = ".skops"
+
+
+def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
+    """Save a detector to a file.
+
+    Parameters
+    ----------
+    detector : CSFlowDetector
+        The detector.
+    path : str or path-like
+        The file. By its ending it is written by skops (``.skops``) or by joblib (``.joblib``, ``.pkl`` or
+        ``.pickle``). A file that is there is replaced, once the new one is whole.
+
+    Raises
+    ------
+    TypeError
+        Where `detector` is something else.
+    ValueError
+        Where the ending is another one.
+    OSError
+        Where the file can't be written.
+
+    See Also
+    --------
+    load : The way back.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import skcsflow
+    >>> from skcsflow.datasets import make_defects
+    >>> images = make_defects(n_normal=12, n_defective=0, random_state=0).images
+    >>> detector = skcsflow.CSFlowDetector(input_size=64, n_epochs=1, random_state=0).fit(images)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     skcsflow.save(detector, f"{folder}/detector.skops")
+    ...     loaded = skcsflow.load(f"{folder}/detector.skops")
+    >>> bool((loaded.score_samples(images) == detector.score_samples(images)).all())
+    True
+    """
+    if not isinstance(detector, CSFlowDetector):
+        raise TypeError(f"detector must be a CSFlowDetector, got {type(detector).__name__}.")
+    path = Path(path).expanduser()
+    ending = _ending(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".skcsflow-") as folder:
+        whole = Path(folder) / path.name
+        if ending == _SKOPS:
+            import skops.io  # takes a second, which not everybody needs
+
+            skops.io.dump(detector, whole)
+        else:
+            joblib.dump(detector, whole)
+        whole.replace(path)
+
+
+def load(path: str | os.PathLike[str]) -> CSFlowDetector:
+    """Load a detector from a file.
+
+    Nothing in a ``.skops`` file is run, and nothing but a `CSFlowDetector` is built from it. Files of joblib and
+    pickle can run anything: load your own alone.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that :func:`save`, `skops.io.dump`, `joblib.dump` or `pickle.dump` has written, with the ending
+        ``.skops``, ``.joblib``, ``.pkl`` or ``.pickle``.
+
+    Returns
+    -------
+    CSFlowDetector
+        The detector.
+
+    Raises
+    ------
+    OSError
+        Where the file can't be read.
+    ValueError
+        Where the ending is another one, or the file is damaged or holds anything else.
+
+    See Also
+    --------
+    save : Writes the file.
+
+    Examples
+    --------
+    >>> import skcsflow
+    >>> skcsflow.load("detector.onnx")
+    Traceback (most recent call last):
+    ...
+    ValueError: The file 'detector.onnx' of a detector must end in .skops, .joblib, .pkl or .pickle.
+    """
+    path = Path(path).expanduser()
+    ending = _ending(path)
+    with path.open("rb"):  # the libraries' own messages name neither the file nor the trouble
+        pass
+    try:
+        loaded = _load_skops(path) if ending == _SKOPS else joblib.load(path)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        raise ValueError(f"The file {str(path)!r} can't be loaded: {reason}") from error
+    if not isinstance(loaded, CSFlowDetector):
+        raise ValueError(f"The file {str(path)!r} holds a {type(loaded).__name__}, not a CSFlowDetector.")
+    return loaded
+
+
+def _load_skops(path: Path) -> Any:
+    import skops.io
+
+    unknown = set(skops.io.get_untrusted_types(file=path)) - {_TRUSTED}
+    if unknown:
+        raise ValueError(
+            f"It has what no CSFlowDetector has, and isn't trusted: {', '.join(sorted(unknown))}."
+        )
+    return skops.io.load(path, trusted=[_TRUSTED])
+
+
+def _ending(path: Path) -> str:
+    ending = path.suffix.lower()
+    if ending not in (_SKOPS, *_PICKLES):
+        raise ValueError(
+            f"The file {str(path)!r} of a detector must end in .skops, .joblib, .pkl or .pickle."
+        )
+    return ending

@@ -1,0 +1,121 @@
+"""Fitted detectors and files."""
+
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import joblib
+import numpy as np
+import pytest
+import skops.io
+from conftest import FAST
+from sklearn.linear_model import LinearRegression
+
+from skcsflow import CSFlowDetector, load, save
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.RandomState(0).randint(0, 256, size=(12, 32, 32), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def detector(images):
+    return CSFlowDetector(**FAST).fit(images[:10]).calibrate(255 - images, fpr=0.2)
+
+
+@pytest.mark.parametrize("name", ["a.skops", "a.joblib", "a.pkl", "a.pickle", "A.SKOPS"])
+def test_a_loaded_detector_is_the_same(detector, images, tmp_path, name):
+    save(detector, tmp_path / name)
+    assert os.listdir(tmp_path) == [name]
+    loaded = load(str(tmp_path / name))
+    assert loaded.get_params() == detector.get_params()
+    np.testing.assert_array_equal(loaded.score_samples(images), detector.score_samples(images))
+    np.testing.assert_array_equal(loaded.p_values(images), detector.p_values(images))
+
+
+def test_files_of_the_libraries_are_loaded(detector, images, tmp_path):
+    skops.io.dump(detector, tmp_path / "a.skops")
+    joblib.dump(detector, tmp_path / "a.joblib")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(detector))
+    expected = detector.score_samples(images)
+    for name in ("a.skops", "a.joblib", "a.pkl"):
+        np.testing.assert_array_equal(load(tmp_path / name).score_samples(images), expected)
+
+
+def test_regions_of_interest_and_generators_are_kept(images, tmp_path):
+    roi = np.zeros((32, 32), bool)
+    roi[4:20] = True
+    detector = CSFlowDetector(**{**FAST, "random_state": np.random.RandomState(3), "roi": roi}).fit(
+        images[:10]
+    )
+    save(detector, tmp_path / "a.skops")
+    np.testing.assert_array_equal(load(tmp_path / "a.skops").transform(images), detector.transform(images))
+
+
+def test_a_file_is_replaced_only_by_a_whole_one(detector, tmp_path, monkeypatch):
+    path = tmp_path / "a.joblib"
+    path.write_text("before")
+    monkeypatch.setattr(CSFlowDetector, "__getstate__", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save(detector, path)
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.joblib"]
+
+
+@pytest.mark.parametrize("name", ["detector", "a.onnx", "a.zip"])
+def test_other_endings_are_refused(detector, tmp_path, name):
+    for call in (lambda: save(detector, tmp_path / name), lambda: load(tmp_path / name)):
+        with pytest.raises(ValueError, match=rf"{name}' of a detector must end in \.skops"):
+            call()
+
+
+def test_others_than_detectors_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="must be a CSFlowDetector, got LinearRegression"):
+        save(LinearRegression(), tmp_path / "a.skops")
+    joblib.dump({"a": 1}, tmp_path / "a.joblib")
+    skops.io.dump([1, 2], tmp_path / "b.skops")
+    for name, kind in (("a.joblib", "dict"), ("b.skops", "list")):
+        with pytest.raises(ValueError, match=f"{name}' holds a {kind}, not a CSFlowDetector"):
+            load(tmp_path / name)
+
+
+def test_what_a_skops_file_brings_along_is_not_run(detector, tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    changed = pickle.loads(pickle.dumps(detector))
+    changed.extra = Harm
+    skops.io.dump(changed, tmp_path / "a.skops")
+    with pytest.raises(ValueError, match=r"isn't trusted: .*Harm"):
+        load(tmp_path / "a.skops")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_damaged_and_missing_files_are_named(detector, tmp_path):
+    for name in ("a.skops", "a.joblib", "a.pkl"):
+        with pytest.raises(FileNotFoundError, match=name):
+            load(tmp_path / name)
+        save(detector, tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        for damaged in (b"", b"no detector", content[: len(content) // 2]):
+            (tmp_path / name).write_bytes(damaged)
+            with pytest.raises(ValueError, match=rf"{name}' can't be loaded: ."):
+                load(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "a.skops", "w") as file:
+        file.writestr("other", "x")
+    with pytest.raises(ValueError, match="can't be loaded"):
+        load(tmp_path / "a.skops")
+
+
+def test_folders_that_are_missing_are_named(detector, tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing"):
+        save(detector, tmp_path / "missing" / "a.skops")
+
+
+def test_importing_takes_no_skops():
+    code = "import sys, skcsflow; sys.exit('skops' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
