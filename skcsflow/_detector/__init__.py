@@ -2,7 +2,7 @@
 
 from skcsflow._detector._estimator import CSFlowDetector
 from skcsflow._detector._inspection import Inspection
-from skcsflow._detector._parameters import PAPER_PARAMS
+from skcsflow._detector._parameters import ACTING_AFTER_FIT, PAPER_PARAMS
 from skcsflow._detector._table import InspectionTable
 
-__all__ = ["PAPER_PARAMS", "CSFlowDetector", "Inspection", "InspectionTable"]
+__all__ = ["ACTING_AFTER_FIT", "PAPER_PARAMS", "CSFlowDetector", "Inspection", "InspectionTable"]

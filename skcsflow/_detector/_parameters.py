@@ -14,6 +14,7 @@ from skcsflow._training import LR_SCHEDULES
 from skcsflow.nn import AnomalyMapMode, ScoreMode
 
 __all__ = [
+    "ACTING_AFTER_FIT",
     "PAPER_PARAMS",
     "PARAMETER_CONSTRAINTS",
     "check_image_shape",
