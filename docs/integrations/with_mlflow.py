@@ -8,7 +8,7 @@ from skcsflow.datasets import list_images
 detector = skcsflow.load("detector.skops")
 files = list_images("images")
 
-mlflow.set_tracking_uri("file:mlruns")  # or your server
+mlflow.set_tracking_uri("sqlite:///mlflow.db")  # or your server
 with mlflow.start_run():
     mlflow.log_params({"backbone": detector.backbone, "input_size": detector.input_size})
     mlflow.log_metric("threshold", detector.offset_)
