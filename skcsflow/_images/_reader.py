@@ -276,10 +276,9 @@ def content_size(data: bytes, name: str) -> tuple[int, int]:
             return _npy_size(data)
         with Image.open(BytesIO(data), formats=_FORMATS_OF_STRANGERS) as image:
             if image.format == "TIFF":
-                with suppress(EOFError):
-                    image.seek(_MOST_PAGES)
+                with suppress(EOFError), Image.open(BytesIO(data)) as pages:
+                    pages.seek(_MOST_PAGES)
                     raise ValueError(f"it has more than {_MOST_PAGES} pages. Save each as a file of its own")
-                image.seek(0)
             _check_one_picture(image)
             width, height = image.size
     return height, width
