@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from serving_tools import KEY, client, png, post, running_service
+from serving_tools import KEY, client, noise, png, post, running_service
 
 MAX_BYTES = 300_000
 MAX_PIXELS = 1_000_000
@@ -154,7 +154,7 @@ def npy(dtype, shape, content=b""):
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
 
 
-GOOD = png(np.random.RandomState(0).randint(0, 255, (48, 40), np.uint8))
+GOOD = noise(48, 40)
 BAD = {
     "empty": (b"", "image/png", 400, "0 bytes"),
     "text": (b"no image at all", "image/png", 400, "no format"),
