@@ -8,8 +8,8 @@ posts the PNG file of a cell (300 x 300 pixels, grey) and waits for the answer. 
 answer's score must be the very number that `score_samples` gives, and each request must be answered: what was lost or
 differs is counted.
 
-"alone" and "together" are the same detector without a service: `inspect` of one image after the other, and of all in one
-call.
+"alone" and "together" are the same detector without a service: `inspect` of one image after the other, and of all in
+one call.
 
 The memory of several detectors is that of a fresh process after loading (resident, from the system's record), by the
 service's own way, in which they share their backbone, and one by one.
