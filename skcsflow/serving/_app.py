@@ -27,12 +27,9 @@ from skcsflow.serving._answers import Answer, describe
 from skcsflow.serving._batches import Batches
 from skcsflow.serving._detectors import Detectors, Source
 from skcsflow.serving._inspecting import Unreadable
-from skcsflow.serving._uploads import ReadToTheEnd, check_image, read_image_bytes
+from skcsflow.serving._uploads import check_image, read_image_bytes
 
 __all__ = ["create_app"]
-
-_THROWN_AWAY = 2**28
-"""Bytes that are read, and thrown away, of a request that is refused."""
 
 _BODY = {
     "required": True,
@@ -153,7 +150,11 @@ class _Service:
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
-        """A place among the requests under way. They are counted before they are read: so memory is bounded."""
+        """A place among the requests under way. They are counted before they are read: so memory is bounded.
+
+        Of who is refused uvicorn throws away what still comes, so that also clients which don't listen while they send
+        find their answer.
+        """
         if self.n_under_way >= self.max_waiting:
             raise HTTPException(
                 503,
@@ -269,7 +270,6 @@ def create_app(
         docs_url=None,  # these pages would load scripts from elsewhere
         redoc_url=None,
     )
-    app.add_middleware(ReadToTheEnd, max_bytes=_THROWN_AWAY, seconds=service.upload_seconds)
     app.add_exception_handler(RequestValidationError, _in_one_sentence)
 
     @app.get("/health")

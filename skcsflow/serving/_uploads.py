@@ -10,11 +10,11 @@ from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message
 
 from skcsflow._images import content_size
 
-__all__ = ["ReadToTheEnd", "check_image", "read_image_bytes"]
+__all__ = ["check_image", "read_image_bytes"]
 
 _AROUND = 2**16
 """Bytes that forms and JSON have around the image, at most."""
@@ -83,58 +83,6 @@ def check_image(image: bytes, max_pixels: int) -> None:
         raise HTTPException(
             413, f"The image has {height} x {width} pixels, more than the {max_pixels} that are taken."
         )
-
-
-class ReadToTheEnd:
-    """Holds an early answer back until its request has come to an end, or sent a good deal more.
-
-    Clients that are still sending often don't look for an answer, and find the connection broken. What they send is
-    thrown away as it comes.
-
-    Parameters
-    ----------
-    app : ASGI application
-        What answers.
-    max_bytes : int
-        Bytes to throw away, at most.
-    seconds : float
-        Time to wait, at most.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-        self.seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        # Who asks before sending (curl does) gets the answer, and sends nothing.
-        has_ended = any(name.lower() == b"expect" for name, _ in scope["headers"])
-
-        async def watched_receive() -> Message:
-            nonlocal has_ended
-            message = await receive()
-            has_ended = message["type"] != "http.request" or not message.get("more_body", False)
-            return message
-
-        async def late_send(message: Message) -> None:
-            nonlocal has_ended
-            # Of an upload that took too long (408) enough was read.
-            if message["type"] == "http.response.start" and not has_ended and message["status"] != 408:
-                n_bytes = 0
-                try:
-                    async with asyncio.timeout(self.seconds):
-                        while not has_ended and n_bytes <= self.max_bytes:
-                            n_bytes += len((await watched_receive()).get("body", b""))
-                except TimeoutError:
-                    pass
-                has_ended = True
-            await send(message)
-
-        await self.app(scope, watched_receive, late_send)
 
 
 async def _read(request: Request, limit: int, max_bytes: int, seconds: float) -> bytes:

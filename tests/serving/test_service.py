@@ -1,12 +1,14 @@
 """A service in a process of its own, and a client: the detector's bits, and one sentence for what is refused."""
 
 import base64
+import http.client
 import io
 import json
 import socket
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import httpx
@@ -28,9 +30,9 @@ def address(detector_files):
 
 
 @pytest.fixture(scope="module")
-def http(address):
-    with client(address) as http:
-        yield http
+def service(address):
+    with client(address) as service:
+        yield service
 
 
 def expected(name, detector, content):
@@ -60,32 +62,32 @@ def expected(name, detector, content):
 # What the detector says
 
 
-def test_answers_have_the_bits_of_the_detector(http, calibrated, other, file_contents):
+def test_answers_have_the_bits_of_the_detector(service, calibrated, other, file_contents):
     n_regions = 0
     for content in file_contents.values():
         for name, detector in (("calibrated", calibrated), ("other", other)):
-            answer = post(http, content, f"/inspect/{name}")
+            answer = post(service, content, f"/inspect/{name}")
             assert answer.status_code == 200, answer.text
             assert answer.json() == expected(name, detector, content)
             n_regions += len(answer.json()["regions"])
     assert n_regions > 0
 
 
-def test_forms_and_json_and_bytes_give_one_answer(http, calibrated, file_contents):
+def test_forms_and_json_and_bytes_give_one_answer(service, calibrated, file_contents):
     content = file_contents["defect.png"]
     answers = [
-        post(http, content, kind="image/png"),
-        http.post("/inspect/calibrated", files={"image": ("part.png", content, "image/png")}),
-        http.post("/inspect/calibrated", files={"whatever": content}, data={"line": "3"}),
-        http.post("/inspect/calibrated", json={"image": base64.b64encode(content).decode()}),
+        post(service, content, kind="image/png"),
+        service.post("/inspect/calibrated", files={"image": ("part.png", content, "image/png")}),
+        service.post("/inspect/calibrated", files={"whatever": content}, data={"line": "3"}),
+        service.post("/inspect/calibrated", json={"image": base64.b64encode(content).decode()}),
     ]
     assert [a.json() for a in answers] == [expected("calibrated", calibrated, content)] * 4
 
 
-def test_map_and_mask_come_as_pictures(http, calibrated, file_contents):
+def test_map_and_mask_come_as_pictures(service, calibrated, file_contents):
     content = file_contents["defect.png"]
     (found,) = calibrated.inspect([content])
-    answer = post(http, content, params={"map": True, "mask": True}).json()
+    answer = post(service, content, params={"map": True, "mask": True}).json()
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     assert found.mask.any()
     np.testing.assert_array_equal(mask, found.mask * 255)
@@ -95,17 +97,17 @@ def test_map_and_mask_come_as_pictures(http, calibrated, file_contents):
     assert np.abs(low + (high - low) * pixels / 65535 - found.anomaly_map).max() < (high - low) / 65535
 
 
-def test_small_regions_are_left_out(http, file_contents):
+def test_small_regions_are_left_out(service, file_contents):
     content = file_contents["defect.png"]
-    regions = post(http, content).json()["regions"]
+    regions = post(service, content).json()["regions"]
     areas = sorted(r["area"] for r in regions)
-    few = post(http, content, params={"min_area": areas[0] + 1}).json()["regions"]
+    few = post(service, content, params={"min_area": areas[0] + 1}).json()["regions"]
     assert few == [r for r in regions if r["area"] > areas[0]]
     assert len(few) < len(regions)
 
 
 def test_requests_at_a_time_form_batches_and_have_their_own_answers(
-    http, address, calibrated, other, file_contents
+    service, address, calibrated, other, file_contents
 ):
     detectors = {"calibrated": calibrated, "other": other}
     work = [(name, content) for name in detectors for content in file_contents.values()]
@@ -114,17 +116,17 @@ def test_requests_at_a_time_form_batches_and_have_their_own_answers(
 
     def run(k):
         if k % 10 == 7:  # one that can't be decoded in the middle of a batch
-            assert post(http, bad).status_code == 400
+            assert post(service, bad).status_code == 400
             return 0
         name, content = work[k % len(work)]
-        answer = post(http, content, f"/inspect/{name}")
+        answer = post(service, content, f"/inspect/{name}")
         assert answer.status_code == 200, answer.text
         assert answer.json() == right[name, content]
         return 1
 
     with ThreadPoolExecutor(24) as threads:
         assert sum(threads.map(run, range(200))) == 180
-    figures = http.get("/metrics").text
+    figures = service.get("/metrics").text
     assert value(figures, "skcsflow_batch_size_count") < value(figures, "skcsflow_batch_size_sum")
 
 
@@ -197,35 +199,44 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_upload_is_refused_in_one_sentence(http, case):
+def test_bad_upload_is_refused_in_one_sentence(service, case):
     content, kind, status, words = BAD[case]
     headers = {"Content-Type": kind} if kind else {}
-    answer = http.post("/inspect/calibrated", content=content, headers=headers)
+    answer = service.post("/inspect/calibrated", content=content, headers=headers)
     assert answer.status_code == status, answer.text
     detail = answer.json()["detail"]
     assert words in detail
     assert detail.endswith((".", "}.", '"}.'))
     assert "\n" not in detail
     assert "X[0]" not in detail
-    assert post(http, GOOD).status_code == 200
+    assert post(service, GOOD).status_code == 200
 
 
-def test_two_files_in_a_form_are_refused(http):
-    answer = http.post("/inspect/calibrated", files=[("a", GOOD), ("b", GOOD)])
+def test_two_files_in_a_form_are_refused(service):
+    answer = service.post("/inspect/calibrated", files=[("a", GOOD), ("b", GOOD)])
     assert answer.status_code == 400
     assert "2 files" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_100_megabytes_are_refused_by_an_answer(http, announced):
+def test_100_megabytes_are_refused_by_an_answer(service, announced):
     def parts():
         yield from [bytes(2**20)] * 100
 
     content = bytes(100 * 2**20) if announced else parts()
-    before = memory(http)
-    answer = post(http, content)
+    before = memory(service)
+    answer = post(service, content)
     assert answer.status_code == 413, answer.text
-    assert memory(http) < before + 30e6
+    assert memory(service) < before + 30e6
+
+
+@pytest.mark.parametrize("key", [KEY, "wrong"])
+def test_client_that_sends_all_before_it_listens_has_its_answer(address, key):
+    """As Python's own does, and requests by it: a connection that is closed meanwhile is all that it would see."""
+    with closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)) as connection:
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "image/png"}
+        connection.request("POST", "/inspect/calibrated", body=bytes(20 * 2**20), headers=headers)
+        assert connection.getresponse().status == (413 if key == KEY else 401)
 
 
 def test_announced_size_that_is_too_small_ends_the_request(address):
@@ -249,7 +260,7 @@ def test_slow_upload_is_ended(address):
         assert answer_of(sock).startswith(b"HTTP/1.1 408")
 
 
-def test_upload_that_breaks_off_harms_nobody(address, http):
+def test_upload_that_breaks_off_harms_nobody(address, service):
     head = (
         f"POST /inspect/calibrated HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
         f"Content-Type: image/png\r\nContent-Length: {len(GOOD)}\r\n\r\n"
@@ -257,7 +268,7 @@ def test_upload_that_breaks_off_harms_nobody(address, http):
     for n in (0, 20, len(GOOD)):
         with connection(address) as sock:
             sock.sendall(head.encode() + GOOD[:n])
-    assert post(http, GOOD).status_code == 200
+    assert post(service, GOOD).status_code == 200
 
 
 def test_who_asks_before_sending_has_the_answer_at_once(address):
@@ -280,8 +291,8 @@ def test_who_asks_before_sending_has_the_answer_at_once(address):
         ("/inspect/other?map=perhaps", 422, "map='perhaps'"),
     ],
 )
-def test_wrong_addresses_are_refused_in_one_sentence(http, path, status, words):
-    answer = post(http, GOOD, path)
+def test_wrong_addresses_are_refused_in_one_sentence(service, path, status, words):
+    answer = post(service, GOOD, path)
     assert answer.status_code == status
     assert words in answer.json()["detail"]
 
@@ -289,7 +300,7 @@ def test_wrong_addresses_are_refused_in_one_sentence(http, path, status, words):
 # The rest of it
 
 
-def test_without_the_key_only_health_answers(address, http):
+def test_without_the_key_only_health_answers(address, service):
     wrong = [
         {},
         {"Authorization": "Bearer wrong"},
@@ -310,11 +321,11 @@ def test_without_the_key_only_health_answers(address, http):
             assert stranger.post("/inspect/calibrated", headers=headers, content=GOOD).status_code == 401
         health = stranger.get("/health")
     assert health.json() == {"status": "ok", "detectors": ["calibrated", "other"], "under_way": 0}
-    assert http.get("/detectors").status_code == 200
+    assert service.get("/detectors").status_code == 200
 
 
-def test_detectors_are_listed(http, calibrated, detector_files):
-    listed = http.get("/detectors").json()
+def test_detectors_are_listed(service, calibrated, detector_files):
+    listed = service.get("/detectors").json()
     assert listed.keys() == detector_files.keys()
     assert listed["calibrated"].pop("loaded").endswith("+00:00")
     assert listed["calibrated"] == {
@@ -327,7 +338,7 @@ def test_detectors_are_listed(http, calibrated, detector_files):
     assert not listed["other"]["is_calibrated"]
 
 
-def test_metrics_count_requests_labels_and_time(http, file_contents):
+def test_metrics_count_requests_labels_and_time(service, file_contents):
     names = {
         "good": 'skcsflow_requests_total{detector="other",status="200"}',
         "bad": 'skcsflow_requests_total{detector="other",status="400"}',
@@ -338,22 +349,22 @@ def test_metrics_count_requests_labels_and_time(http, file_contents):
     }
 
     def figures():
-        text = http.get("/metrics").text
+        text = service.get("/metrics").text
         assert value(text, "skcsflow_requests_under_way") == 0
         assert value(text, "process_resident_memory_bytes") > 1e8
         return np.array([value(text, name) for name in names.values()])
 
     before = figures()
-    labels = [post(http, content, "/inspect/other").json()["label"] for content in file_contents.values()]
-    post(http, b"x", "/inspect/other")
-    post(http, b"x", "/inspect/nobody")
+    labels = [post(service, content, "/inspect/other").json()["label"] for content in file_contents.values()]
+    post(service, b"x", "/inspect/other")
+    post(service, b"x", "/inspect/nobody")
     n_normal = labels.count(1)
     added = [len(labels), 1, 1, len(labels) + 1, n_normal, len(labels) - n_normal]
     np.testing.assert_array_equal(figures() - before, added)
 
 
-def test_description_of_the_service_names_what_may_be_posted(http):
-    described = http.get("/openapi.json").json()["paths"]["/inspect/{name}"]["post"]
+def test_description_of_the_service_names_what_may_be_posted(service):
+    described = service.get("/openapi.json").json()["paths"]["/inspect/{name}"]["post"]
     assert "multipart/form-data" in described["requestBody"]["content"]
     assert {"200", "400", "401", "413", "415", "503"} <= described["responses"].keys()
 
@@ -364,8 +375,8 @@ def value(figures, name):
     return next((float(number) for key, _, number in lines if key == name), 0.0)
 
 
-def memory(http):
-    return value(http.get("/metrics").text, "process_resident_memory_bytes")
+def memory(service):
+    return value(service.get("/metrics").text, "process_resident_memory_bytes")
 
 
 def connection(address):
