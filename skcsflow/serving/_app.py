@@ -242,21 +242,19 @@ def create_app(
         "max_pixels": max_pixels,
         "max_batch": max_batch,
         "max_waiting": max_waiting,
-        "upload_seconds": upload_seconds,
     }
     for limit, value in limits.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ValueError(f"{limit} must be a positive number, got {value!r}.")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{limit} must be an int of at least 1, got {value!r}.")
+    if (
+        isinstance(upload_seconds, bool)
+        or not isinstance(upload_seconds, int | float)
+        or not upload_seconds > 0
+    ):
+        raise ValueError(f"upload_seconds must be a positive number, got {upload_seconds!r}.")
     if api_key is not None and (not isinstance(api_key, str) or not api_key.isascii() or not api_key.strip()):
         raise ValueError("api_key must be a string of ASCII characters that isn't empty, or None.")
-    service = _Service(
-        Detectors(detectors),
-        max_bytes=int(max_bytes),
-        max_pixels=int(max_pixels),
-        max_batch=int(max_batch),
-        max_waiting=int(max_waiting),
-        upload_seconds=float(upload_seconds),
-    )
+    service = _Service(Detectors(detectors), **limits, upload_seconds=float(upload_seconds))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -25,6 +25,9 @@ __all__ = ["watch"]
 
 _RESULTS = "results.jsonl"
 
+_BEGINNING = b'{"file": '
+"""Of each line of it."""
+
 _SECOND_LOOK = 10
 """An unreadable file is read again when it has been at rest for so many times longer: its writer may have paused."""
 
@@ -32,6 +35,7 @@ _TOGETHER = 32
 """Files that are inspected together, at most."""
 
 _BYTES_TOGETHER = 2**28
+"""And about so many bytes of them, at most."""
 
 _SECONDS_PER_SCAN = 10.0
 """The folder is gone through so often. Network drives don't tell of all changes."""
@@ -167,21 +171,29 @@ class _Results:
         self.done: set[tuple[str, _State]] = set()
         self.n_added = 0
         self._file = self.path.open("a+b")
+        try:
+            self._file.truncate(self._read())
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _read(self) -> int:
+        """Take note of what is done, and give where the last whole line ends."""
         self._file.seek(0)
         end = 0
         for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                break  # a process or machine has ended in the middle of it
+            is_ours = line.startswith(_BEGINNING[: len(line)])
+            if is_ours and not line.endswith(b"\n"):
+                break  # a process has ended in the middle of it
             try:
-                entry = json.loads(line)
+                entry = json.loads(line if is_ours else b"")
                 self.done.add((entry["file"], _State(entry["size"], entry["mtime_ns"])))
             except (KeyError, TypeError, ValueError) as error:
-                self._file.close()
                 raise ValueError(
                     f"The file {str(self.path)!r} has a line {number} that a watch hasn't written. Move the file away."
                 ) from error
             end += len(line)
-        self._file.truncate(end)
+        return end
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append a line, and have it on the disk before this returns."""

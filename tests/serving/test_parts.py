@@ -90,6 +90,7 @@ def test_files_that_hold_no_detector_are_refused(tmp_path):
         ({"max_bytes": 0}, "max_bytes"),
         ({"max_pixels": -1}, "max_pixels"),
         ({"max_batch": True}, "max_batch"),
+        ({"max_batch": 0.5}, "max_batch"),
         ({"max_waiting": "8"}, "max_waiting"),
         ({"upload_seconds": float("nan")}, "upload_seconds"),
         ({"api_key": ""}, "api_key"),

@@ -183,16 +183,18 @@ def test_two_watches_do_not_write_to_one_folder(calibrated, folders):
             watch(calibrated, folder, output)
 
 
-def test_file_of_results_that_a_watch_has_not_written_is_left_alone(calibrated, folders):
+@pytest.mark.parametrize("text", ["file,score\n", "notes", '{"name": 1}\n', '{"file": 1}\n', "[1]\n"])
+def test_file_of_results_that_a_watch_has_not_written_is_left_alone(calibrated, folders, text):
     folder, output = folders
     output.mkdir()
-    (output / "results.jsonl").write_text("file,score\n")
+    (output / "results.jsonl").write_text(text)
     with pytest.raises(ValueError, match=r"results\.jsonl' has a line 1"):
         watch(calibrated, folder, output)
-    assert (output / "results.jsonl").read_text() == "file,score\n"
+    assert (output / "results.jsonl").read_text() == text
 
 
-def test_unfinished_line_is_written_anew(calibrated, file_contents, folders):
+@pytest.mark.parametrize("kept", [4, 40, None], ids=["4 bytes", "40 bytes", "all but the end"])
+def test_unfinished_line_is_written_anew(calibrated, file_contents, folders, kept):
     folder, output = folders
     for name in ("a.png", "b.png"):
         drop(folder, name, file_contents["grey.png"])
@@ -200,7 +202,8 @@ def test_unfinished_line_is_written_anew(calibrated, file_contents, folders):
         wait_until(lambda: len(lines(output)) == 2)
     path = output / "results.jsonl"
     before = lines(output)
-    path.write_bytes(path.read_bytes()[:-20])
+    first, second, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(first + b"\n" + second[:kept])
     with watching(calibrated, folder, output) as results:
         wait_until(lambda: len(lines(output)) == 2)
     assert results == [1]
