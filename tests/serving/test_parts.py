@@ -1,6 +1,7 @@
 """The parts of a service: detectors by name, batches, and what is refused before it starts."""
 
 import importlib
+import socket
 import sys
 import threading
 
@@ -105,6 +106,11 @@ def test_wrong_options_are_refused(calibrated, options, words):
 def test_open_door_without_a_key_gives_a_warning():
     with pytest.warns(UserWarning, match="api_key is None"), pytest.raises(FileNotFoundError):
         serve({"a": "nowhere.skops"}, host="0.0.0.0")
+
+
+def test_port_that_is_taken_ends_it(calibrated):
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(SystemExit):
+        serve({"a": calibrated}, port=other.getsockname()[1])
 
 
 def test_missing_package_is_named_with_the_extra(monkeypatch):
