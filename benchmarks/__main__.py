@@ -18,6 +18,7 @@ BENCHMARKS = (
     "large_images",
     "file_sizes",
     "scale",
+    "serving",
 )
 
 if __name__ == "__main__":

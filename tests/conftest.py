@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import io
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 # One core for each process: what takes several in these small tests waits longer than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import joblib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import make_blobs
 
 from skcsflow import CSFlowDetector
@@ -85,3 +88,56 @@ def fitted_copy(fitted):
     detector = CSFlowDetector()
     vars(detector).update(vars(fitted))
     return detector
+
+
+# Of tests/serving
+
+
+@pytest.fixture(scope="session")
+def calibrated(grey_images):
+    """A calibrated detector that finds regions; tests must not change it."""
+    detector = CSFlowDetector(**TINY).fit(grey_images[:20])
+    return detector.calibrate(grey_images[20:], fpr=0.1)
+
+
+@pytest.fixture(scope="session")
+def other(grey_images):
+    """Another detector with the same backbone and other scores."""
+    return CSFlowDetector(**{**TINY, "n_epochs": 3}).fit(grey_images[:10])
+
+
+@pytest.fixture(scope="session")
+def detector_files(calibrated, other, tmp_path_factory):
+    """A file of skops and one of joblib."""
+    skops_io = pytest.importorskip("skops.io")
+    folder = tmp_path_factory.mktemp("detectors")
+    skops_io.dump(calibrated, folder / "calibrated.skops")
+    joblib.dump(other, folder / "other.joblib")
+    return {"calibrated": folder / "calibrated.skops", "other": folder / "other.joblib"}
+
+
+@pytest.fixture(scope="session")
+def file_contents(grey_images):
+    """Contents of image files of many kinds, by name."""
+    colour = np.random.RandomState(1).randint(0, 255, (60, 70, 3), np.uint8)
+    images = {
+        "grey.png": grey_images[0],
+        "defect.png": np.where(np.arange(48)[:, None] > 30, 255 - grey_images[1], grey_images[1]),
+        "colour.png": colour,
+        "alpha.png": np.dstack([colour, colour[..., :1]]),
+        "narrow.png": grey_images[2][:, :3],
+        "16.png": grey_images[4].astype(np.uint16) * 257,
+        "large.jpeg": np.kron(colour, np.ones((12, 12, 1), np.uint8)),  # read at reduced size
+        "page.tiff": grey_images[3],
+        "a.webp": colour,
+        "a.npy": grey_images[5],
+    }
+    contents = {}
+    for name, array in images.items():
+        buffer = io.BytesIO()
+        if name.endswith("npy"):
+            np.save(buffer, array)
+        else:
+            Image.fromarray(array).save(buffer, name.partition(".")[2])
+        contents[name] = buffer.getvalue()
+    return contents

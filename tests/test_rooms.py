@@ -9,6 +9,7 @@ import skcsflow
 
 ROOT = Path(skcsflow.__file__).parent
 BELOW = {  # what each room may import of the package
+    "serving": {"_checks", "_detector", "_files", "_images", "_version"},
     "_detector": {
         "_checks",
         "_compute",
@@ -66,6 +67,7 @@ FORBIDDEN = {  # packages that a room must do without
     "calibration": {"torch", "timm", "PIL", "joblib"},
     "metrics": {"torch", "timm", "PIL", "joblib", "matplotlib"},
     "plotting": {"torch", "timm", "joblib"},
+    "serving": {"timm", "pandas", "polars", "matplotlib"},
 }
 
 
@@ -141,7 +143,16 @@ def test_public_classes_say_where_users_import_them_from():
     packages = [skcsflow]
     packages += [
         __import__(f"skcsflow.{name}", fromlist=["x"])
-        for name in ("nn", "calibration", "metrics", "model_selection", "monitoring", "datasets", "plotting")
+        for name in (
+            "nn",
+            "calibration",
+            "metrics",
+            "model_selection",
+            "monitoring",
+            "datasets",
+            "plotting",
+            "serving",
+        )
     ]
     for package in packages:
         for name in package.__all__:

@@ -4,7 +4,7 @@ from skcsflow._images._collection import DIGEST_SIZE, ImageCollection, check_ima
 from skcsflow._images._containers import EXTENSIONS, as_sequence, list_images, visible_entries, walk_files
 from skcsflow._images._framing import Framing
 from skcsflow._images._masks import mask_files, read_mask_file
-from skcsflow._images._reader import image_size, load_file, read_image, read_pil
+from skcsflow._images._reader import content_size, image_size, load_file, read_image, read_pil
 from skcsflow._images._rows import check_rows, is_row_matrix, resolve_image_shape
 from skcsflow._images._standardize import standardize
 
@@ -16,6 +16,7 @@ __all__ = [
     "as_sequence",
     "check_images",
     "check_rows",
+    "content_size",
     "image_size",
     "is_row_matrix",
     "list_images",

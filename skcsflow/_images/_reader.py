@@ -1,10 +1,11 @@
 """Image files and PIL images -> arrays, by one set of rules for the detector, the data sets and the plots."""
 
+import math
 import os
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ __all__ = [
     "NPY",
     "ImageFile",
     "check_header",
+    "content_size",
     "decode_file",
     "decode_reduced",
     "expand_home",
@@ -44,6 +46,12 @@ _JPEG2000_SIZES = b"\xff\x4f\xff\x51"
 """How the part of a JPEG 2000 file begins that tells sizes and depths."""
 
 _EMPTY = "the file has 0 bytes"
+
+_FORMATS_OF_STRANGERS = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Those that are read without other programs: for EPS Pillow starts Ghostscript."""
+
+_MOST_PAGES = 16
+"""Of a stranger's TIFF, masks and smaller sizes included. To count a million of them takes minutes."""
 
 _BAND_PIXELS = 2**18
 """Pixels that are copied out of a PIL image at a time: Pillow makes several copies on the way."""
@@ -231,6 +239,65 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     except Exception as error:  # decoders raise all kinds of errors on damaged files
         raise ValueError(f"The file {str(path)!r} cannot be read as an image: {error}") from error
     return (width, height) if is_quarter_turned else (height, width)
+
+
+def content_size(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width that the content of an image file says, which may come from a stranger.
+
+    Only the header is read: a small file may say that it has more pixels than there is memory.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    name : str
+        What messages call the image.
+
+    Returns
+    -------
+    tuple of int (H, W)
+        Height and width, not turned as the EXIF data say.
+
+    Raises
+    ------
+    ValueError
+        Where it is empty, of no format that is read without other programs, or has several pages.
+
+    Examples
+    --------
+    >>> from skcsflow._images import content_size
+    >>> content_size(b"P5 3 2 255 abcdef", "the image")
+    (2, 3)
+    """
+    with _naming(name):
+        if not data:
+            raise ValueError(_EMPTY)
+        if data.startswith(NPY):
+            return _npy_size(data)
+        with Image.open(BytesIO(data), formats=_FORMATS_OF_STRANGERS) as image:
+            if image.format == "TIFF":
+                with suppress(EOFError), Image.open(BytesIO(data)) as pages:
+                    pages.seek(_MOST_PAGES)
+                    raise ValueError(f"it has more than {_MOST_PAGES} pages. Save each as a file of its own")
+            _check_one_picture(image)
+            width, height = image.size
+    return height, width
+
+
+def _npy_size(data: bytes) -> tuple[int, int]:
+    file = BytesIO(data)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read:
+        raise ValueError(f"its version of NumPy's format, {version}, isn't read")
+    shape, _, dtype = read[version](file)
+    if dtype.hasobject or len(shape) not in (2, 3):
+        raise ValueError(f"it has shape {shape} and type {dtype}; pass numbers of shape (H, W) or (H, W, C)")
+    # NumPy takes memory for what the header says before it finds that the file is shorter.
+    n_bytes = len(data) - file.tell()
+    if math.prod(shape) * dtype.itemsize != n_bytes:
+        raise ValueError(f"its header says shape {shape} of type {dtype}, but {n_bytes} bytes follow")
+    return shape[0], shape[1]
 
 
 def _reduce(image: Image.Image, least_size: tuple[int, int]) -> tuple[int, int] | None:
