@@ -73,7 +73,7 @@ def histogram(scores: NDArray[np.float64], defect: NDArray[np.bool_] | None, thr
     readable = ~np.isnan(scores)
     known = scores[readable] if readable.any() else np.array([threshold])
     quartiles = np.percentile(known, [25, 75])
-    reach = _FAR_OUT * float(quartiles[1] - quartiles[0])
+    reach = _FAR_OUT * float(quartiles[1] - quartiles[0]) or math.inf
     low = min(threshold, max(float(known.min()), float(quartiles[0]) - reach))
     high = max(threshold, min(float(known.max()), float(quartiles[1]) + reach))
     step = (high - low) / (_N_BINS * _STEPS_PER_BIN) or max(abs(threshold), 1.0) / 1000

@@ -41,6 +41,7 @@ def render(facts: dict[str, Any]) -> Iterator[str]:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["number"] = _number
+    environment.globals["percent"] = _percent
     style, script = _read("page.css"), _read("page.js")
     template = environment.from_string(_read("page.html"))
     yield from template.generate(
@@ -61,6 +62,11 @@ def _read(name: str) -> str:
 def _source(text: str) -> str:
     """What a content security policy names a piece of the page by."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _percent(part: int, whole: int) -> str:
+    # The script rounds halves up, which Python doesn't.
+    return f"{100 * part / whole + 1e-9:.1f} %" if whole else "none"
 
 
 def _number(value: float, decimals: int = 3) -> str:

@@ -21,10 +21,11 @@ MAP_SIDE = 64
 _BYTES_PER_PIXEL = 0.2
 """Of a square thumbnail, at most. So 2,000 thumbnails of 160 pixels, with all else, stay below 20 MB."""
 _QUALITIES = (80, 55, 30, 15)
-_MAX_OPACITY = 0.8
+_MAX_OPACITY = 0.65
+"""So that what is called anomalous can still be seen."""
 _N_SAMPLES = 256
 """Values of each small map that the colour scale is chosen by, at most."""
-_COLOURS = ((0.0, "#3b0f70"), (0.35, "#8c2981"), (0.55, "#de4968"), (0.8, "#fe9f6d"), (1.0, "#fcfdbf"))
+_COLOURS = ((0.0, "#3b0f70"), (0.35, "#8c2981"), (0.55, "#de4968"), (0.8, "#fe8a3a"), (1.0, "#ffd43b"))
 """Colours along the scale: dark to bright, so that they can be told apart without seeing colours."""
 
 
@@ -113,8 +114,9 @@ def _to_picture(image: Tensor, size: tuple[int, int], value_range: tuple[float, 
 
 def shrink_map(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
     """Shrink a map to at most 64 pixels a side; each is the highest value that it covers, so that no peak is lost."""
+    ratio = min(1.0, MAP_SIDE / max(anomaly_map.shape))
     for axis, length in enumerate(anomaly_map.shape):
-        n = max(1, round(length * min(1.0, MAP_SIDE / max(anomaly_map.shape))))
+        n = max(1, round(length * ratio))
         anomaly_map = np.maximum.reduceat(anomaly_map, np.arange(n) * length // n, axis=axis)
     return anomaly_map
 

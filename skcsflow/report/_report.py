@@ -125,6 +125,8 @@ def write_report(
         raise IsADirectoryError(f"path is a folder: {str(path)!r}. Name a file in it, such as report.html.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write path={str(path)!r} in.")
+    if not isinstance(title, str | None):
+        raise TypeError(f"title must be a str or None, got {title!r}.")
     X = as_sequence(X)
     images = _open_images(detector, X)
     n = len(images)

@@ -6,7 +6,7 @@
 
   const MINUS = "\u2212";
   const written = (value, decimals = 3) => value.toFixed(decimals).replace("-", MINUS);
-  const share = (part, whole) => (whole ? ` (${((100 * part) / whole).toFixed(1)} %)` : "");
+  const share = (part, whole) => (whole ? ` (${((100 * part) / whole + 1e-9).toFixed(1)} %)` : "");
 
   // What the page says of each image, and where. Numbers that are missing are NaN.
   const body = find("main > #table tbody");
