@@ -83,7 +83,7 @@ def report(tmp_path):
 
 @pytest.fixture(scope="session")
 def inspected(grey_images):
-    """30 images, the last ten with a bright square, and their labels."""
-    images = grey_images[:30].copy()
-    images[20:, 10:20, 10:20] = 255
-    return images, np.repeat([1, -1], [20, 10])
+    """30 images, the last ten with a square that is brighter and brighter, and their labels."""
+    images = grey_images[:30].astype(int)
+    images[20:, 10:20, 10:20] += np.geomspace(2, 60, 10).astype(int)[:, None, None]
+    return images.clip(0, 255).astype(np.uint8), np.repeat([1, -1], [20, 10])
