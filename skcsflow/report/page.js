@@ -8,6 +8,8 @@
   const written = (value, decimals = 3) => value.toFixed(decimals).replace("-", MINUS);
   const share = (part, whole) => (whole ? ` (${((100 * part) / whole + 1e-9).toFixed(1)} %)` : "");
 
+  document.body.classList.add("ready");
+
   // What the page says of each image, and where. Numbers that are missing are NaN.
   const body = find("main > #table tbody");
   const rows = all("tr", body).map((element) => {
@@ -145,6 +147,7 @@
     const sign = ascending ? 1 : -1;
     rows.sort((a, b) => sign * compare(a, b) || a.index - b.index);
     body.append(...rows.map((row) => row.element));
+    filter();
   }
   for (const header of all("th[data-key]")) {
     find("button", header).addEventListener("click", () => sortBy(header));
@@ -162,16 +165,22 @@
     const isKind = !kind || kind.value === "" || kind.value === `=${row.kind}`;
     return isVerdict && isKind && row.name.toLowerCase().includes(search.value.toLowerCase());
   }
-  function filter() {
-    let shown = 0;
-    for (const row of rows) {
-      const isShown = matches(row);
-      row.element.hidden = !isShown;
-      shown += isShown;
-    }
-    find("#shown").textContent = `${shown} of ${rows.length} shown`;
+  // Of thousands of rows the first are shown, and more when one scrolls there: to lay out all takes a second.
+  const BATCH = 200;
+  const more = find("#more");
+  let listed = []; // rows that match, in their order
+  function filter(limit = BATCH) {
+    listed = rows.filter(matches);
+    for (const row of rows) row.element.hidden = true;
+    for (const row of listed.slice(0, limit)) row.element.hidden = false;
+    more.hidden = listed.length <= limit;
+    more.dataset.limit = limit;
+    find("#shown").textContent = `${listed.length} of ${rows.length} match`;
   }
-  find("#filters").addEventListener("input", filter);
+  const showMore = () => filter(Number(more.dataset.limit) + BATCH);
+  more.addEventListener("click", showMore);
+  new IntersectionObserver(([entry]) => entry.isIntersecting && showMore(), { rootMargin: "1200px" }).observe(more);
+  find("#filters").addEventListener("input", () => filter());
   find("#filters").addEventListener("submit", (event) => event.preventDefault());
 
   // Maps and boxes, on or off everywhere at once.
@@ -193,7 +202,7 @@
     for (const text of texts) line.insertCell().textContent = text;
     return line;
   };
-  const seenRows = () => rows.filter((row) => row.readable && !row.element.hidden);
+  const viewable = () => listed.filter((row) => row.readable);
 
   function view(row) {
     open = row;
@@ -224,7 +233,7 @@
     find("#viewer-regions tbody").replaceChildren(...regions);
     const more = row.regions - regions.length;
     find("#viewer-more").textContent = more > 0 ? `And ${more} with lower peaks.` : "";
-    const shown = seenRows();
+    const shown = viewable();
     const place = shown.indexOf(row);
     find("#position").textContent = `${place + 1} of ${shown.length}`;
     find("#previous").disabled = place <= 0;
@@ -232,7 +241,7 @@
     if (!viewer.open) viewer.showModal();
   }
   function go(by) {
-    const shown = seenRows();
+    const shown = viewable();
     const row = shown[shown.indexOf(open) + by];
     if (row) view(row);
   }
@@ -250,7 +259,10 @@
   viewer.addEventListener("click", (event) => {
     if (event.target === viewer) viewer.close(); // beside the dialog
   });
-  viewer.addEventListener("close", () => find(".open", open.element).focus());
+  viewer.addEventListener("close", () => {
+    if (open.element.hidden) filter(listed.indexOf(open) + BATCH);
+    find(".open", open.element).focus();
+  });
 
   all(".controls").forEach((element) => (element.hidden = false));
   judge();

@@ -200,7 +200,7 @@ def test_filters_by_name_verdict_and_kind(page, shown, fitted):
     flagged = scores < fitted.offset_
     page.get_by_label("Name has").fill("SQUARE 2")
     assert sorted(visible_rows(page)) == list(range(20, 30))
-    assert page.locator("#shown").inner_text() == "10 of 30 shown"
+    assert page.locator("#shown").inner_text() == "10 of 30 match"
     page.get_by_label("Name has").fill("")
     for verdict, mask in (
         ("found", defect & flagged),
@@ -406,7 +406,7 @@ def test_report_of_nothing_but_unreadable_images_works(browser, fitted_copy, tmp
     with pytest.warns(UserWarning, match="NaN"):
         path = write_report(fitted_copy, [np.full((9, 9), np.nan)] * 2, tmp_path / "report.html")
     with opened(browser, path) as page:
-        assert page.locator("#shown").inner_text() == "2 of 2 shown"
+        assert page.locator("#shown").inner_text() == "2 of 2 match"
         assert set(verdicts(page).values()) == {"flagged"}
 
 
@@ -417,6 +417,26 @@ def test_without_scripts_the_table_can_be_read(browser, shown):
         assert not page.locator("#filters").is_visible()
         assert page.locator("#table tbody tr").count() == 30
         assert page.locator("#table tbody tr").first.locator("td").nth(3).inner_text().startswith(MINUS)
+
+
+def test_long_tables_show_more_rows_on_the_way_down(browser, fitted, inspected, tmp_path):
+    X = np.concatenate([inspected[0]] * 9)[:250]
+    path = write_report(fitted, X, tmp_path / "report.html", thumbnail_size=16)
+    order = np.argsort(fitted.score_samples(X), kind="stable").tolist()
+    with opened(browser, path) as page:
+        assert visible_rows(page) == order[:200]
+        assert page.locator("#shown").inner_text() == "250 of 250 match"
+        page.locator("#table .open").first.press("Enter")
+        page.locator("#viewer").press("ArrowRight")
+        assert page.locator("#position").inner_text() == "2 of 250"
+        page.keyboard.press("Escape")
+        page.get_by_label("Name has").fill("X[24")
+        assert sorted(visible_rows(page)) == [24, *range(240, 250)]
+        page.get_by_label("Name has").fill("")
+        assert visible_rows(page) == order[:200]
+        page.get_by_role("button", name="Show more").scroll_into_view_if_needed()
+        eventually(page, "document.querySelector('#more').hidden")
+        assert visible_rows(page) == order
 
 
 @pytest.mark.slow
