@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from page_reader import Page
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
@@ -28,6 +29,17 @@ EVIL = [
     "\u202egnp.exe",
     "line\nbreak",
 ]
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Writes a report and takes it apart."""
+
+    def write(detector, X, **options):
+        path = write_report(detector, X, tmp_path / "report.html", **options)
+        return Page(path.read_text(encoding="utf-8"))
+
+    return write
 
 
 def visible(element):

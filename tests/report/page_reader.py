@@ -1,4 +1,4 @@
-"""What tests of reports share: a page taken apart, and images with defects."""
+"""A page of a report, taken apart."""
 
 import base64
 import io
@@ -7,10 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
-import pytest
 from PIL import Image
-
-from skcsflow.report import write_report
 
 VOID = {"meta", "img", "input", "link", "br", "hr"}
 
@@ -68,22 +65,3 @@ class Page(HTMLParser):
         terms = [text.sub(" ", e["text"]).strip() for e in self.find("dt")]
         said = [text.sub(" ", e["text"]).strip() for e in self.find("dd")]
         return dict(zip(terms, said, strict=True))
-
-
-@pytest.fixture
-def report(tmp_path):
-    """Writes a report and takes it apart."""
-
-    def write(detector, X, **options):
-        path = write_report(detector, X, tmp_path / "report.html", **options)
-        return Page(path.read_text(encoding="utf-8"))
-
-    return write
-
-
-@pytest.fixture(scope="session")
-def inspected(grey_images):
-    """30 images, the last ten with a square that is brighter and brighter, and their labels."""
-    images = grey_images[:30].astype(int)
-    images[20:, 10:20, 10:20] += np.geomspace(2, 60, 10).astype(int)[:, None, None]
-    return images.clip(0, 255).astype(np.uint8), np.repeat([1, -1], [20, 10])
