@@ -18,8 +18,10 @@ __all__ = ["MAP_SIDE", "ColourScale", "colour_scale", "draw_map", "draw_thumbnai
 MAP_SIDE = 64
 """Longest side of the small maps. Networks see fewer positions along a side than that, or hardly more."""
 
-_BYTES_PER_PIXEL = 0.2
+_BYTES_PER_PIXEL = 0.17
 """Of a square thumbnail, at most. So 2,000 thumbnails of 160 pixels, with all else, stay below 20 MB."""
+_BYTES_OF_MAP = 1000
+"""At most."""
 _QUALITIES = (80, 55, 30, 15)
 _MAX_OPACITY = 0.65
 """So that what is called anomalous can still be seen."""
@@ -70,7 +72,7 @@ def draw_thumbnail(
     Returns
     -------
     data : str
-        A WebP file in base64, of at most 0.2 bytes per pixel of a square of that side before that: its quality is
+        A WebP file in base64, of at most 0.17 bytes per pixel of a square of that side before that: its quality is
         lowered, and then its size, where it would be larger.
     size : tuple of int (H, W)
         The image's own size.
@@ -86,16 +88,7 @@ def draw_thumbnail(
     ratio = min(1.0, side / max(size))
     height, width = (max(1, round(length * ratio)) for length in size)
     picture = _to_picture(image, (height, width), images.value_range)
-    budget = int(_BYTES_PER_PIXEL * side**2)
-    for quality in _QUALITIES:
-        data = _webp(picture, quality)
-        if len(data) <= budget:
-            break
-    smaller = picture
-    while len(data) > budget and max(smaller.size) > 1:
-        smaller = smaller.resize([max(1, int(0.8 * length)) for length in smaller.size], Image.Resampling.BOX)
-        data = _webp(smaller, _QUALITIES[-1])
-    return b64encode(data).decode(), size, (height, width)
+    return _encode(picture, int(_BYTES_PER_PIXEL * side**2)), size, (height, width)
 
 
 def _to_picture(image: Tensor, size: tuple[int, int], value_range: tuple[float, float] | None) -> Image.Image:
@@ -170,11 +163,24 @@ def draw_map(anomaly_map: NDArray[np.float32], scale: ColourScale) -> str:
     colours = [np.interp(level, positions, channel) for channel in channels]
     opacity = 255 * _MAX_OPACITY * level**1.5
     pixels = np.rint(np.stack([*colours, opacity], axis=-1)).astype(np.uint8)
-    return b64encode(_webp(Image.fromarray(pixels), 60)).decode()
+    return _encode(Image.fromarray(pixels), _BYTES_OF_MAP)
+
+
+def _encode(picture: Image.Image, budget: int) -> str:
+    """A WebP file in base64, of at most so many bytes before that; its quality gives way, and then its size."""
+    for quality in _QUALITIES:
+        data = _webp(picture, quality)
+        if len(data) <= budget:
+            break
+    while len(data) > budget and max(picture.size) > 1:
+        width, height = (max(1, int(0.8 * length)) for length in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+        data = _webp(picture, _QUALITIES[-1])
+    return b64encode(data).decode()
 
 
 def _webp(picture: Image.Image, quality: int) -> bytes:
     file = BytesIO()
-    options: dict[str, Any] = {"quality": quality, "method": 2, "alpha_quality": 60}
+    options: dict[str, Any] = {"quality": quality, "method": 2, "alpha_quality": min(quality, 60)}
     picture.save(file, "WEBP", **options)
     return file.getvalue()

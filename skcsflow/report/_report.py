@@ -77,7 +77,7 @@ def write_report(
         Regions of fewer pixels are left out.
     thumbnail_size : int, default=None
         Pixels along the longer side of the pictures, at least 16. None: 320, and 160 for more than 400 images. The page
-        takes at most 0.27 bytes for each pixel of such a square, and about 2 kB beside, for each image.
+        takes at most 0.23 bytes for each pixel of such a square, and 2 to 4 kB beside, for each image.
 
     Returns
     -------
