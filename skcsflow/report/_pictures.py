@@ -20,6 +20,8 @@ MAP_SIDE = 64
 
 _BYTES_PER_PIXEL = 0.17
 """Of a square thumbnail, at most. So 2,000 thumbnails of 160 pixels, with all else, stay below 20 MB."""
+_LEAST_BYTES = 800
+"""That a thumbnail may have, however small it is."""
 _BYTES_OF_MAP = 1000
 """At most."""
 _QUALITIES = (80, 55, 30, 15)
@@ -72,7 +74,7 @@ def draw_thumbnail(
     Returns
     -------
     data : str
-        A WebP file in base64, of at most 0.17 bytes per pixel of a square of that side before that: its quality is
+        A WebP file in base64, of at most 0.17 bytes per pixel of a square of that side (or 800) before that: its quality is
         lowered, and then its size, where it would be larger.
     size : tuple of int (H, W)
         The image's own size.
@@ -88,7 +90,7 @@ def draw_thumbnail(
     ratio = min(1.0, side / max(size))
     height, width = (max(1, round(length * ratio)) for length in size)
     picture = _to_picture(image, (height, width), images.value_range)
-    return _encode(picture, int(_BYTES_PER_PIXEL * side**2)), size, (height, width)
+    return _encode(picture, max(_LEAST_BYTES, int(_BYTES_PER_PIXEL * side**2))), size, (height, width)
 
 
 def _to_picture(image: Tensor, size: tuple[int, int], value_range: tuple[float, float] | None) -> Image.Image:
