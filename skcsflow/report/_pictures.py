@@ -74,8 +74,8 @@ def draw_thumbnail(
     Returns
     -------
     data : str
-        A WebP file in base64, of at most 0.17 bytes per pixel of a square of that side (or 800) before that: its quality is
-        lowered, and then its size, where it would be larger.
+        A WebP file in base64, of at most 0.17 bytes per pixel of a square of that side (or 800) before that.
+        Where it would be larger, its quality is lowered, and then its size.
     size : tuple of int (H, W)
         The image's own size.
     shown : tuple of int (H, W)
