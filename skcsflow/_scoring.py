@@ -37,12 +37,15 @@ class ImageScores(NamedTuple):
         read.
     size : tuple of int (H, W) or None
         Size that the image came in, if it can be read.
+    error : str or None
+        Why it can't be read.
     """
 
     anomaly_score: float
     log_likelihood: float
     frames: list[list[Tensor]]
     size: tuple[int, int] | None
+    error: str | None = None
 
 
 UNREADABLE = ImageScores(nan, nan, [], None)
@@ -87,7 +90,7 @@ def score_images(
     with closing(results):  # its threads end here, also where the caller keeps the error
         for i, result in enumerate(results):
             if result is None:
-                yield UNREADABLE
+                yield UNREADABLE._replace(error=images.errors.get(i))
                 continue
             frames, size = result
             if not all(is_finite for *_, is_finite in frames):

@@ -71,6 +71,14 @@ def grey_images():
 
 
 @pytest.fixture(scope="session")
+def inspected(grey_images):
+    """30 images, the last ten with a square that is brighter and brighter, and their labels."""
+    images = grey_images[:30].astype(int)
+    images[20:, 10:20, 10:20] += np.geomspace(2, 60, 10).astype(int)[:, None, None]
+    return images.clip(0, 255).astype(np.uint8), np.repeat([1, -1], [20, 10])
+
+
+@pytest.fixture(scope="session")
 def blobs():
     X, _ = make_blobs(n_samples=60, n_features=16, centers=1, random_state=0)
     return X

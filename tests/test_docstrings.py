@@ -10,7 +10,7 @@ import inspect
 
 import pytest
 
-PACKAGES = ("", ".nn", ".calibration", ".metrics", ".model_selection", ".datasets", ".plotting")
+PACKAGES = ("", ".nn", ".calibration", ".metrics", ".model_selection", ".datasets", ".plotting", ".report")
 
 
 def examples():

@@ -47,6 +47,7 @@ BELOW = {  # what each room may import of the package
     "metrics": {"_checks", "_images", "_labels", "_regions", "_threshold_curve", "datasets"},
     "plotting": {"_checks", "_images", "_labels", "_regions", "datasets", "metrics"},
     "model_selection": {"_checks", "_labels", "metrics"},
+    "report": {"_images", "_labels", "_version"},
     "datasets": {"_checks", "_images", "_regions"},
     "_labels": set(),
     "_regions": set(),
@@ -68,6 +69,7 @@ FORBIDDEN = {  # packages that a room must do without
     "metrics": {"torch", "timm", "PIL", "joblib", "matplotlib"},
     "plotting": {"torch", "timm", "joblib"},
     "serving": {"timm", "pandas", "polars", "matplotlib"},
+    "report": {"timm", "joblib", "matplotlib"},
 }
 
 

@@ -35,6 +35,8 @@ class Inspection(NamedTuple):
         As `predict_masks` gives it, at the image's own size.
     regions : list of Region
         As `predict_regions` gives them: the connected regions of the mask, the highest peak first.
+    error : str or None
+        Why the image can't be read, with the detector's ``on_error="nan"``; None where it can.
     """
 
     score: float
@@ -43,6 +45,7 @@ class Inspection(NamedTuple):
     anomaly_map: NDArray[np.float32]
     mask: NDArray[np.bool_]
     regions: list[Region]
+    error: str | None = None
 
 
 class InspectionMixin:
@@ -111,6 +114,7 @@ class InspectionMixin:
                     anomaly_map=anomaly_map,
                     mask=mask,
                     regions=_regions_of(anomaly_map, mask, min_area),
+                    error=scored.error,
                 )
 
 

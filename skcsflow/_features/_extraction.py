@@ -29,6 +29,9 @@ class ImageSource(Protocol):
     value_range: tuple[float, float] | None
     """What becomes 0 and 1."""
 
+    errors: dict[int, str]
+    """Of images that could not be read, why."""
+
     def __len__(self) -> int: ...
 
     @property

@@ -21,7 +21,6 @@ from sklearn.metrics import roc_auc_score
 
 from skcsflow._detector import CSFlowDetector, Inspection
 from skcsflow._files import load, save
-from skcsflow._images import image_size, read_image
 from skcsflow._version import __version__
 from skcsflow.cli._shared import (
     DEFAULT_FILE,
@@ -178,8 +177,8 @@ def _inspect(
 ) -> Iterator[tuple[dict[str, Any], Inspection]]:
     """The row of the table for each image, and all that it is made of."""
     names = relative_names(files, folder)
-    for file, name, found in zip(files, names, detector.inspect(files), strict=True):
-        is_read = not math.isnan(found.score)
+    for name, found in zip(names, detector.inspect(files), strict=True):
+        is_read = found.error is None
         row = {
             "file": name,
             "score": found.score if is_read else None,
@@ -188,18 +187,9 @@ def _inspect(
             "peak": float(found.anomaly_map.max()) if is_read else None,
             "flagged_area": int(found.mask.sum()) if is_read else None,
             "n_regions": len(found.regions) if is_read else None,
-            "error": "" if is_read else _why_not(file),
+            "error": " ".join((found.error or "").split()),
         }
         yield row, found
-
-
-def _why_not(file: str) -> str:
-    try:
-        image_size(file)
-        read_image(file, "The image")
-    except (ValueError, OSError) as error:
-        return " ".join(str(error).split())
-    return "It can't be read."
 
 
 def _writer(output: str) -> Callable[[list[dict[str, Any]]], None]:
@@ -237,9 +227,8 @@ def _as_parquet(rows: list[dict[str, Any]]) -> bytes:
     pyarrow = _import_pyarrow()
     types = [pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.float64(), pyarrow.float64()]
     types += [pyarrow.int64(), pyarrow.int64(), pyarrow.string()]
-    schema = pyarrow.schema(
-        list(zip(rows[0], types, strict=True))
-    )  # a column without any value has a type too
+    columns = list(zip(rows[0], types, strict=True))
+    schema = pyarrow.schema(columns)  # a column without any value has a type too
     buffer = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema), buffer)
     return buffer.getvalue().to_pybytes()

@@ -83,6 +83,8 @@ def test_inspect_of_what_cannot_be_read_says_so_and_goes_on(calibrated, grey_ima
     assert np.isnan(bad.anomaly_map).all()
     assert bad.mask.all()
     assert [region.area for region in bad.regions] == [bad.mask.size]
+    assert good.error is None
+    assert bad.error == "Input X contains NaN or infinity: X[1] does."
 
 
 def test_inspect_of_wrong_arguments_raises_at_once(fitted, grey_images):
