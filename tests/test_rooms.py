@@ -27,7 +27,6 @@ BELOW = {  # what each room may import of the package
     "cli": {
         "_detector",
         "_files",
-        "_images",
         "_version",
         "datasets",
         "export",
