@@ -9,6 +9,7 @@ import skcsflow
 
 ROOT = Path(skcsflow.__file__).parent
 BELOW = {  # what each room may import of the package
+    "export": {"_checks", "_compute", "_images", "nn"},
     "_detector": {
         "_checks",
         "_compute",
@@ -52,6 +53,7 @@ FORBIDDEN = {  # packages that a room must do without
     "calibration": {"torch", "timm", "PIL", "joblib"},
     "metrics": {"torch", "timm", "PIL", "joblib", "matplotlib"},
     "plotting": {"torch", "timm", "joblib"},
+    "export": {"timm", "PIL", "joblib"},
 }
 
 

@@ -57,6 +57,9 @@ class InspectionGraph(nn.Module):
         Scores of good images, for p-values.
     """
 
+    calibration_scores: Tensor | None
+    is_seen: Tensor | None
+
     def __init__(
         self,
         model: CSFlowModel,
@@ -97,8 +100,8 @@ class InspectionGraph(nn.Module):
         aspect = self.preprocessing.framing.aspect
         if aspect is None:
             return n_rows, n_columns, 0, 0
-        more_rows = torch.sym_max(0, _round_ratio(n_columns * aspect[0], aspect[1]) - n_rows)
-        more_columns = torch.sym_max(0, _round_ratio(n_rows * aspect[1], aspect[0]) - n_columns)
+        more_rows: Any = torch.sym_max(0, _round_ratio(n_columns * aspect[0], aspect[1]) - n_rows)
+        more_columns: Any = torch.sym_max(0, _round_ratio(n_rows * aspect[1], aspect[0]) - n_columns)
         return n_rows + more_rows, n_columns + more_columns, more_rows // 2, more_columns // 2
 
     def _standardize(

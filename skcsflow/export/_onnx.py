@@ -152,13 +152,11 @@ def import_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"ONNX files need the package {error.name}: pip install \"skcsflow[onnx]\"."
+            f'ONNX files need the package {error.name}: pip install "skcsflow[onnx]".'
         ) from error
 
 
-def _convert(
-    detector: Any, dtype: str, size: tuple[int, int] | None, channel_order: str, opset: int
-) -> Any:
+def _convert(detector: Any, dtype: str, size: tuple[int, int] | None, channel_order: str, opset: int) -> Any:
     """The detector as a model of ONNX."""
     scores = getattr(detector, "calibration_scores_", None)
     graph = InspectionGraph(
@@ -201,9 +199,7 @@ def _convert(
     return model
 
 
-def _metadata(
-    detector: Any, dtype: str, size: tuple[int, int] | None, channel_order: str
-) -> dict[str, Any]:
+def _metadata(detector: Any, dtype: str, size: tuple[int, int] | None, channel_order: str) -> dict[str, Any]:
     """What a file says of itself."""
     config = detector.model_.config
     preprocessing = preprocessing_of(detector, dtype, channel_order)

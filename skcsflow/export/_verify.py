@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from skcsflow._images import ImageCollection, check_images
-from skcsflow.export._graph import OUTPUTS
 from skcsflow.export._options import check_choice, check_exportable
 
 __all__ = ["check_verification", "example_images", "verify_onnx"]
@@ -23,9 +22,7 @@ MASK_TOLERANCE = 1e-3
 Run = Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 
 
-def verify_onnx(
-    path: str | os.PathLike[str], detector: Any, X: Any, *, engine: str = "onnxruntime"
-) -> Bunch:
+def verify_onnx(path: str | os.PathLike[str], detector: Any, X: Any, *, engine: str = "onnxruntime") -> Bunch:
     """Compare what an ONNX file says of images with what the detector says of them.
 
     A detector on a GPU, or in TF32, is compared as it is on the CPU in float32.
@@ -200,7 +197,7 @@ def _arrays(X: Any, detector: Any, metadata: dict[str, Any]) -> Generator[NDArra
 
 
 def example_images(detector: Any, dtype: str, size: tuple[int, int] | None) -> list[NDArray[Any]]:
-    """Images to verify a file with where nobody has given any: noise and patterns, of several sizes unless one is given."""
+    """Images to verify a file with where there are no others: noise and patterns, of several sizes or of one."""
     generator = np.random.default_rng(0)
     height, width = detector.model_.input_size
     sizes = [(height, width), (height + 37, 2 * width - 11), (height // 2 + 3, width // 3 + 5)]

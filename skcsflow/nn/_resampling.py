@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +102,7 @@ def interpolation_matrix(n_out: int, n_in: int, *, antialias: bool = False) -> T
     # Centres of pixels, in units of half a pixel of a line of n_out * n_in pixels.
     centres_out = (2 * torch.arange(n_out) + 1) * n_in
     centres_in = (2 * torch.arange(n_in) + 1) * n_out
-    reach = 2 * n_out
+    reach: Any = 2 * n_out
     if antialias:
         reach = 2 * torch.sym_max(n_out, n_in)
     else:
