@@ -95,9 +95,11 @@ def interpolation_matrix(n_out: int, n_in: int, *, antialias: bool = False) -> T
     Examples
     --------
     >>> from skcsflow.nn import interpolation_matrix
-    >>> interpolation_matrix(2, 4)
-    tensor([[0.0000, 0.5000, 0.5000, 0.0000],
-            [0.0000, 0.0000, 0.0000, 0.0000]])
+    >>> interpolation_matrix(4, 2)
+    tensor([[1.0000, 0.0000],
+            [0.7500, 0.2500],
+            [0.2500, 0.7500],
+            [0.0000, 1.0000]])
     """
     # Centres of pixels, in units of half a pixel of a line of n_out * n_in pixels.
     centres_out = (2 * torch.arange(n_out) + 1) * n_in
