@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from conftest import BY_DEFAULT, FAST
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -132,6 +133,16 @@ def test_verification_sees_another_threshold(path, images, detector):
     found = verify_onnx(path, other, images[-4:])
     assert found.mask_difference > 1e-3
     assert not found.passed
+
+
+def test_a_detector_of_a_gpu_is_compared_as_it_is_on_the_cpu(path, detector, images):
+    other = CSFlowDetector(device="cuda")
+    vars(other).update(
+        {**vars(detector), "device_": torch.device("cuda"), "precision_": "tf32", "device": "cuda"}
+    )
+    found = verify_onnx(path, other, images[:3])
+    assert found.passed
+    assert other.device_.type == "cuda"
 
 
 def test_a_file_that_fails_is_not_written_and_the_old_one_stays(path, images, tmp_path):
