@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from skcsflow._compute import check_engine
 from skcsflow._images import ImageCollection, check_images
 from skcsflow.export._options import check_choice, check_exportable
 
@@ -58,6 +60,25 @@ def verify_onnx(path: str | os.PathLike[str], detector: Any, X: Any, *, engine: 
     ------
     ValueError
         Where the file is none that :func:`to_onnx` wrote, or an image has another type or size than it takes.
+    FileNotFoundError
+        Where there is no such file.
+    ImportError
+        Where a package is missing: ``pip install "skcsflow[onnx]"``, or ``"skcsflow[openvino]"`` for that engine.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from skcsflow import CSFlowDetector
+    >>> from skcsflow.datasets import make_defects
+    >>> from skcsflow.export import to_onnx, verify_onnx
+    >>> images = make_defects(n_normal=14, n_defective=0, random_state=0).images
+    >>> detector = CSFlowDetector(input_size=64, strides=(16, 32), n_epochs=1, random_state=0).fit(images[:12])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "detector.onnx")
+    ...     _ = to_onnx(detector, path, X=images[:1])
+    ...     found = verify_onnx(path, detector, images[12:])
+    >>> found.n_images, found.n_labels_differ, found.score_difference < 1e-5
+    (2, 0, True)
     """
     check_exportable(detector)
     check_choice("engine", engine, ("onnxruntime", "openvino"))
@@ -144,7 +165,10 @@ def _on_cpu(detector: Any) -> Any:
 
 def _open(path: Path, engine: str) -> tuple[dict[str, Any], Run]:
     """What a file says of itself, and a function that runs it."""
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError('verify_onnx needs onnxruntime: pip install "skcsflow[onnx]".') from error
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no warnings on standard error
@@ -158,6 +182,7 @@ def _open(path: Path, engine: str) -> tuple[dict[str, Any], Run]:
         def run(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
             return dict(zip(names, session.run(names, {"images": images}), strict=True))
     else:
+        check_engine("openvino", "float32", torch.device("cpu"))
         import openvino
 
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
