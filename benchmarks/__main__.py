@@ -17,6 +17,7 @@ BENCHMARKS = (
     "neighbour",
     "large_images",
     "file_sizes",
+    "export",
     "scale",
     "serving",
 )

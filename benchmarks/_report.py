@@ -12,7 +12,16 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("skcsflow", "torch", "timm", "scikit-learn", "numpy", "anomalib", "openvino")
+PACKAGES = (
+    "skcsflow",
+    "torch",
+    "timm",
+    "scikit-learn",
+    "numpy",
+    "anomalib",
+    "openvino",
+    "onnxruntime",
+)
 
 
 def environment() -> dict[str, Any]:

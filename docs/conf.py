@@ -39,7 +39,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"[/\\]plot_",
-    "ignore_pattern": r"__init__\.py",
+    "ignore_pattern": r"(__init__|onnx_inference)\.py",  # the latter is in the page on export
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_signature": False,

@@ -10,6 +10,7 @@ import skcsflow
 ROOT = Path(skcsflow.__file__).parent
 BELOW = {  # what each room may import of the package
     "serving": {"_checks", "_detector", "_files", "_images", "_version"},
+    "export": {"_checks", "_compute", "_images", "nn"},
     "_detector": {
         "_checks",
         "_compute",
@@ -69,6 +70,7 @@ FORBIDDEN = {  # packages that a room must do without
     "plotting": {"torch", "timm", "joblib"},
     "serving": {"timm", "pandas", "polars", "matplotlib"},
     "report": {"timm", "joblib", "matplotlib"},
+    "export": {"timm", "PIL", "joblib"},
 }
 
 

@@ -13,6 +13,7 @@ from skcsflow.nn._extractor import MultiScaleFeatureExtractor
 from skcsflow.nn._flow import CrossScaleFlow
 from skcsflow.nn._loss import CSFlowLoss
 from skcsflow.nn._model import CSFlowModel, CSFlowOutput
+from skcsflow.nn._resampling import interpolation_matrix
 from skcsflow.nn._whitening import ScaleWhitening
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ScaleWhitening",
     "ScoreMode",
     "anomaly_score",
+    "interpolation_matrix",
     "log_likelihood",
 ]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skcsflow.nn._energies import EnergyStatistics
+from skcsflow.nn._resampling import resize
 
 __all__ = ["AnomalyMapGenerator", "AnomalyMapMode", "ScoreMode", "anomaly_score", "log_likelihood"]
 
@@ -171,16 +172,42 @@ class AnomalyMapGenerator(nn.Module):
         >>> round(AnomalyMapGenerator((3, 256, 256), "max").half_level(9.0), 6)
         5.0
         """
-        statistics = self.statistics or EnergyStatistics(3)
-        if self.mode is AnomalyMapMode.FUSED:  # the map is weight * log(r)
-            weight = sum(1 / std for std in statistics.std[:2].tolist())
+        normal, weight = self._of_normal_images()
+        if self.mode is AnomalyMapMode.FUSED:
             return weight * _half(peak / weight)
-        # The logarithm of the map is that of normal images + n_scales * log(r).
-        means = statistics.mean[: 1 if self.mode is AnomalyMapMode.MAX else None].tolist()
-        normal, n_scales = sum(means), len(means)
         log_peak = math.log(peak) if peak > 0 else -math.inf
-        log_level = normal + n_scales * _half((log_peak - normal) / n_scales)
+        log_level = normal + weight * _half((log_peak - normal) / weight)
         return math.exp(log_level) if math.isfinite(log_level) else -math.inf
+
+    def half_levels(self, peaks: Tensor) -> Tensor:
+        """:meth:`half_level` of many peaks, by operations that can be exported.
+
+        Parameters
+        ----------
+        peaks : Tensor
+            The highest values of regions, float64.
+
+        Returns
+        -------
+        Tensor, shaped like `peaks`
+            The levels.
+        """
+        normal, weight = self._of_normal_images()
+        is_fused = self.mode is AnomalyMapMode.FUSED
+        log_ratios = (peaks if is_fused else peaks.clamp(min=0).log() - normal) / weight
+        halves = normal + weight * (log_ratios + torch.log1p((-log_ratios).exp()) - math.log(2))
+        return torch.where(log_ratios > 0, halves if is_fused else halves.exp(), -math.inf)
+
+    def _of_normal_images(self) -> tuple[float, float]:
+        """The map of normal images, and its weight: with r times their energy, the map is normal + weight * log(r).
+
+        But for the mode "fused", it is the map's logarithm that is so.
+        """
+        statistics = self.statistics or EnergyStatistics(3)
+        if self.mode is AnomalyMapMode.FUSED:
+            return 0.0, sum(1 / std for std in statistics.std[:2].tolist())
+        means = statistics.mean[: 1 if self.mode is AnomalyMapMode.MAX else None].tolist()
+        return sum(means), len(means)
 
 
 def _half(log_ratio: float) -> float:
@@ -198,9 +225,9 @@ def _smooth(maps: Tensor) -> Tensor:
 
 
 def _upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(maps.shape[-2:]) == tuple(size):
+    if not torch.compiler.is_compiling() and tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+    return resize(maps, size)
 
 
 def anomaly_score(z: Sequence[Tensor]) -> Tensor:

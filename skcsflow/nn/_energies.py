@@ -11,6 +11,9 @@ __all__ = ["EnergyStatistics"]
 TOP_SHARE = 0.01
 """Share of a scale's positions whose mean energy stands for the scale: a small defect fills no more."""
 
+_FEW = -6.0
+"""Below it, the series in :func:`_log_softplus` errs by less than float64 rounds."""
+
 
 class EnergyStatistics(nn.Module):
     r"""Means and standard deviations of the logarithms of energies, from normal images.
@@ -111,9 +114,7 @@ class EnergyStatistics(nn.Module):
             Scores in float64; higher is more anomalous.
         """
         t = (_logs_of_images([m.flatten(1) for m in scale_maps]) - self.image_log_mean) / self.image_log_std
-        # Below -30 the inner logarithm is e^t but for rounding; further down it would underflow to 0.
-        softplus = nn.functional.softplus(t.clamp(min=-30), threshold=40)
-        return torch.where(t < -30, t, softplus.log()).logsumexp(dim=1)
+        return _log_softplus(t).logsumexp(dim=1)
 
     def standardize(self, scale_maps: Sequence[Tensor]) -> list[Tensor]:
         """Standardise the logarithms of the energies of all positions.
@@ -133,6 +134,14 @@ class EnergyStatistics(nn.Module):
 
 def _log(energies: Tensor) -> Tensor:
     return energies.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
+def _log_softplus(t: Tensor) -> Tensor:
+    """log(log(1 + e^t)), by operations that all engines know, some of which round 1 + e^t."""
+    u = t.clamp(max=_FEW).exp()
+    series = t + u * (-1 / 2 + u * (5 / 24 + u * (-1 / 8 + u * 251 / 2880)))
+    larger = t.clamp(min=_FEW)
+    return torch.where(t < _FEW, series, (larger.clamp(min=0) + larger.abs().neg().exp().log1p()).log())
 
 
 def _logs_of_images(energies: Sequence[Tensor]) -> Tensor:

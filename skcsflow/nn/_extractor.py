@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skcsflow.nn._fold import fold_batch_norms
+from skcsflow.nn._resampling import resize
 from skcsflow.nn._weights import create_backbone
 
 __all__ = ["MultiScaleFeatureExtractor", "check_strides"]
@@ -259,7 +259,7 @@ def _shrink(images: Tensor, factor: int, least_size: int) -> Tensor:
     if factor == 1:
         return images
     size = [max(-(-n // factor), least_size) for n in images.shape[-2:]]
-    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resize(images, size, antialias=True)
 
 
 def _may_be_due_to_size(error: Exception) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from skcsflow._checks import check_size
 from skcsflow.nn._anomaly_map import AnomalyMapGenerator, AnomalyMapMode, ScoreMode, anomaly_score, check_mode
@@ -29,6 +30,10 @@ class CSFlowOutput(NamedTuple):
 
     anomaly_map: Tensor
     pred_score: Tensor
+
+
+# torch.export.save writes the types of outputs by name, and asks for this.
+_register_namedtuple(CSFlowOutput, serialized_type_name="skcsflow.nn.CSFlowOutput")
 
 
 class CSFlowModel(nn.Module):

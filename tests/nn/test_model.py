@@ -302,3 +302,26 @@ def test_model_with_score_mode_fused_gives_those_scores_and_maps():
     copied = CSFlowModel(**model.config).eval()
     copied.load_state_dict(model.state_dict())
     assert torch.equal(copied(images).pred_score, output.pred_score)
+
+
+def test_torch_export_saves_and_loads_the_model(tmp_path):
+    model = CSFlowModel((64, 64), 8, 1, backbone="test_efficientnet", weights=None).eval()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.export.save(torch.export.export(model, (images,)), tmp_path / "model.pt2")
+    loaded = torch.export.load(tmp_path / "model.pt2").module()
+    with torch.no_grad():
+        for found, expected in zip(loaded(images), model(images), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", list(AnomalyMapMode))
+def test_half_levels_are_those_of_single_peaks(mode):
+    statistics = EnergyStatistics(3)
+    draw = torch.Generator().manual_seed(0)
+    statistics.initialize([[torch.rand(n, n, generator=draw) for n in (8, 4, 2)] for _ in range(5)])
+    generator = AnomalyMapGenerator((3, 64, 64), mode, statistics)
+    peaks = torch.tensor([-3.0, 0.0, 1e-6, 0.01, 0.2, 0.9, 3.0, 50.0, 1e4], dtype=torch.float64)
+    expected = torch.tensor([generator.half_level(p) for p in peaks.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(generator.half_levels(peaks), expected, rtol=1e-12, atol=0)
+    assert expected.isfinite().any()
+    assert expected.isinf().any()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from skcsflow.nn import interpolation_matrix
 from skcsflow.nn._resampling import _bilinear_matrix, resample, resample_by_products
 
 SIZES = [
@@ -56,3 +57,19 @@ def test_resample_on_the_cpu_is_interpolate():
     maps = torch.rand(1, 2, 3, 4)
     expected = F.interpolate(maps, size=(5, 8), mode="bilinear", align_corners=False)
     assert torch.equal(resample(maps, (5, 8)), expected)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [*SIZES[1:2], *SIZES[4:], ((301, 407), (64, 96)), ((37, 53), (256, 256)), ((300, 300), (256, 256))],
+)
+def test_interpolation_matrices_resize_as_interpolate_does(before, after, antialias):
+    images = torch.rand(2, 3, *before, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = F.interpolate(images, size=after, mode="bilinear", align_corners=False, antialias=antialias)
+    rows, columns = (
+        interpolation_matrix(m, n, antialias=antialias) for m, n in zip(after, before, strict=True)
+    )
+    assert rows.dtype == torch.float32
+    torch.testing.assert_close(rows.double() @ images @ columns.double().T, expected, rtol=0, atol=3e-7)
+    torch.testing.assert_close(rows.sum(dim=1), torch.ones(after[0]), rtol=0, atol=3e-7)
