@@ -60,6 +60,7 @@ def tree(written, tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_tree_surface_reads_back_as_drawn(written):
     drawn = make_defects(5, 7, surface="tiles", size=70, random_state=900)
     data = load_image_folder(written, category="tiles")

@@ -802,6 +802,7 @@ def test_make_defects_names_cover_textures_and_objects():
     assert set(DEFECTS) >= {"scratch", "spot", "missing_part", "swap", "blend"}
 
 
+@pytest.mark.slow
 def test_make_defects_every_pair_has_mask_of_fair_size(grid):
     for surface, data in grid.items():
         area = data.masks[data.y == -1].mean(axis=(1, 2))
@@ -919,6 +920,7 @@ def test_make_defects_bunch_has_documented_shapes_and_types():
     assert "3 normal and 2 defective images of 64 x 96 pixels" in data.DESCR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 256), (256, 64)])
 @pytest.mark.parametrize("surface", SURFACES)
 def test_make_defects_long_images_are_filled(surface, size):
@@ -935,6 +937,7 @@ def test_make_defects_lists_take_turns():
     assert data.defect.tolist() == ["good"] * 3 + ["spot", "spot", "crack", "crack", "spot"]
 
 
+@pytest.mark.slow
 def test_make_defects_same_seed_gives_same_bytes_of_every_pair():
     n_pairs = len(SURFACES) * len(DEFECTS)
     first, second = (make_defects(8, n_pairs, surface="all", size=64, random_state=11) for _ in range(2))

@@ -147,6 +147,7 @@ def test_aupimo_score_agrees(bounds, seed):
     assert mean == pytest.approx(np.nanmean(expected), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "bounds"),
     [(2, (0.001, 0.01)), (2, (0.00273, 0.03113)), (5, of_counts(1.7, 8.3)), (1, (0.0123, 0.2))],

@@ -261,16 +261,19 @@ def test_nothing_marked_no_legend():
     assert display.mask_contours_ == display.map_contours_ == [None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(24, 24), (10, 60), (60, 12)], ids=["square", "wide", "tall"])
 @pytest.mark.parametrize("n", [1, 9])
 def test_no_text_overlaps(n, size):
     check_no_overlap(n, size)
 
 
+@pytest.mark.slow
 def test_no_text_overlaps_among_many_images():
     assert check_no_overlap(40, (24, 24)).axes_.shape == (40, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(24, 24), (10, 60), (60, 12)], ids=["square", "wide", "tall"])
 @pytest.mark.parametrize("n", [1, 8, 20])
 def test_no_text_overlaps_among_pairs_with_titles(n, size):

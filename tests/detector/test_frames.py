@@ -54,6 +54,7 @@ def test_number_of_threads_changes_no_bit(detector, images):
     np.testing.assert_array_equal(other.score_samples(images[:1]), detector.score_samples(images[:1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiles", "mask"])
 def test_memory_and_the_number_of_threads_in_fit_change_no_bit(name, detectors, images, tmp_path):
     kept = clone(detectors[name]).set_params(memory=tmp_path, n_jobs=1).fit(images[:12])
@@ -61,6 +62,7 @@ def test_memory_and_the_number_of_threads_in_fit_change_no_bit(name, detectors, 
         np.testing.assert_array_equal(kept.score_samples(images), detectors[name].score_samples(images))
 
 
+@pytest.mark.slow
 def test_engine_openvino_agrees(detectors, images):
     detector = detectors["tiles"]
     other = copy.copy(detector).set_params(engine="openvino")
@@ -69,6 +71,7 @@ def test_engine_openvino_agrees(detectors, images):
     )
 
 
+@pytest.mark.slow
 def test_saved_detector_gives_the_same(detector, images, tmp_path):
     joblib.dump(detector, tmp_path / "detector.joblib")
     for loaded in (joblib.load(tmp_path / "detector.joblib"), pickle.loads(pickle.dumps(detector))):
@@ -137,6 +140,7 @@ def test_training_that_goes_on_refuses_other_frames(detector, images):
         changed.set_params(warm_start=True).fit(images[:12])
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_the_same_frames(detector, images):
     continued = copy.deepcopy(detector).partial_fit(images[:12])
     assert len(continued.history_["loss"]) == 2

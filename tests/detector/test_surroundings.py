@@ -217,6 +217,7 @@ def test_default_dtype_changes_no_result(fitted, grey_images):
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_model_wrapped_by_torch_compile_is_saved_unwrapped(fitted, grey_images):
     detector = pickle.loads(pickle.dumps(fitted))
     detector.model_ = torch.compile(detector.model_)  # wraps; would compile at the first call

@@ -58,6 +58,7 @@ def test_table_passes_scikit_learns_check(estimator, check):
 
 
 # The checks themselves fit on a frame and transform an array, and the other way round.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
 @pytest.mark.parametrize(
     "check",

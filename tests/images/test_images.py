@@ -192,6 +192,7 @@ def test_nested_lists_and_several_views_as_items_raise(fitted):
             fitted.score_samples(Lazy([item]))
 
 
+@pytest.mark.slow
 def test_calibrate_by_cv_of_a_labelled_data_set_reads_it_lazily(tiny_params):
     tensor = torch.from_numpy(np.concatenate([COLOUR, 255 - COLOUR])).movedim(-1, 1)
     images = torch.utils.data.TensorDataset(tensor, torch.zeros(len(tensor)))

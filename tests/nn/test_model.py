@@ -304,6 +304,7 @@ def test_model_with_score_mode_fused_gives_those_scores_and_maps():
     assert torch.equal(copied(images).pred_score, output.pred_score)
 
 
+@pytest.mark.slow
 def test_torch_export_saves_and_loads_the_model(tmp_path):
     model = CSFlowModel((64, 64), 8, 1, backbone="test_efficientnet", weights=None).eval()
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -12,6 +12,8 @@ from skcsflow.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
 
+pytestmark = pytest.mark.slow
+
 MINUS = "\N{MINUS SIGN}"
 
 

@@ -106,6 +106,7 @@ def test_small_regions_are_left_out(service, file_contents):
     assert len(few) < len(regions)
 
 
+@pytest.mark.slow
 def test_requests_at_a_time_form_batches_and_have_their_own_answers(
     service, address, calibrated, other, file_contents
 ):
@@ -250,6 +251,7 @@ def test_announced_size_that_is_too_small_ends_the_request(address):
         assert answer_of(sock).startswith(b"HTTP/1.1 400")
 
 
+@pytest.mark.slow
 def test_slow_upload_is_ended(address):
     head = (
         f"POST /inspect/calibrated HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"

@@ -212,6 +212,7 @@ def test_unfinished_line_is_written_anew(calibrated, file_contents, folders, kep
     assert found == before
 
 
+@pytest.mark.slow
 def test_kills_in_the_middle_lose_nothing_and_do_nothing_twice(calibrated, start, folders):
     folder, output = folders
     contents = {f"{k:03}.png": noise(40 + k, 50, k) for k in range(120)}
