@@ -112,3 +112,33 @@ def test_damaged_and_missing_files_are_named(detector, tmp_path):
 def test_folders_that_are_missing_are_named(detector, tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
         save(detector, tmp_path / "missing" / "a.skops")
+
+
+@pytest.mark.parametrize("name", ["a.joblib", "a.pkl", "a.skops"])
+def test_a_flipped_bit_never_changes_a_score(detector, images, tmp_path, name):
+    expected = detector.score_samples(images[:2])
+    save(detector, tmp_path / name)
+    content = bytearray((tmp_path / name).read_bytes())
+    rng = np.random.RandomState(0)
+    n_told = 0
+    for place in rng.randint(len(content), size=40):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.randint(8)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            loaded = load(tmp_path / name)
+        except (ValueError, MemoryError):
+            n_told += 1
+            continue
+        np.testing.assert_array_equal(loaded.score_samples(images[:2]), expected)
+        assert (loaded.offset_, loaded.map_threshold_) == (detector.offset_, detector.map_threshold_)
+    assert n_told > 30
+
+
+@pytest.mark.parametrize("name", ["offset_", "map_threshold_", "calibration_scores_", "clamp", "score_mode"])
+def test_another_value_in_a_file_is_told(detector, name):
+    state = detector.__getstate__()
+    value = state[name]
+    state[name] = "top" if isinstance(value, str) else value + np.spacing(value)
+    with pytest.raises(ValueError, match="was damaged after it was saved"):
+        CSFlowDetector().__setstate__(state)

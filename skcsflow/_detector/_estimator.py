@@ -30,6 +30,7 @@ from skcsflow._detector._parameters import (
     check_value_range,
 )
 from skcsflow._detector._persistence import (
+    digest_of,
     pack_model,
     unpack_model,
     warn_of_other_versions,
@@ -599,11 +600,18 @@ class CSFlowDetector(
             state["model_"] = pack_model(state["model_"])
             state["_framing"] = self._framing.options
             del state["device_"]
+            state["_digest"] = digest_of(state)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         if "model_" in state:
+            digest = state.pop("_digest", None)
+            if digest_of(state) != digest:
+                raise ValueError(
+                    "This CSFlowDetector was damaged after it was saved: its digest is another one. Take another "
+                    "copy of the file, or fit again."
+                )
             packed = state["model_"]
             warn_of_other_versions(packed)
             try:

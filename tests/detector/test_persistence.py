@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skcsflow import CSFlowDetector
-from skcsflow._detector._persistence import pack_model, unpack_model
+from skcsflow._detector._persistence import digest_of, pack_model, unpack_model
 
 CPU = torch.device("cpu")
 
@@ -45,8 +45,10 @@ WAYS = [by_joblib, by_pickle, copy.deepcopy, by_skops]
 
 
 def with_state(state):
+    """A detector that was saved in this state."""
+    saved = {name: value for name, value in state.items() if name != "_digest"}
     detector = CSFlowDetector.__new__(CSFlowDetector)
-    detector.__setstate__(state)
+    detector.__setstate__({**saved, "_digest": digest_of(saved)})
     return detector
 
 
