@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("detector", help="a file that to_onnx wrote")
@@ -21,7 +21,12 @@ arguments = parser.parse_args()
 
 session = onnxruntime.InferenceSession(arguments.detector, providers=["CPUExecutionProvider"])
 for path in arguments.images:
-    pixels = np.asarray(Image.open(path).convert("RGB"))
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode not in ("L", "RGB", "RGBA", "P"):  # of 16 bits, say, which convert would cut off
+        raise SystemExit(
+            f"{path}: mode {image.mode}; export with dtype='uint16' or 'float32' for other images"
+        )
+    pixels = np.asarray(image.convert("RGB"))
     score, label, mask = session.run(["score", "label", "mask"], {"images": pixels[np.newaxis]})
     print(
         f"{path}\t{score[0]:.6f}\t{'good' if label[0] == 1 else 'anomalous'}\t{mask.mean():.2%} of the pixels"

@@ -1,6 +1,7 @@
 """Fitted detectors <-> files."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(detector, CSFlowDetector):
         raise TypeError(f"detector must be a CSFlowDetector, got {type(detector).__name__}.")
-    path = Path(path).expanduser()
+    path = Path(path).expanduser().resolve()  # what a link points to is replaced, and not the link
     ending = _ending(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".skcsflow-") as folder:
         whole = Path(folder) / path.name
@@ -65,14 +66,16 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
             skops.io.dump(detector, whole)
         else:
             joblib.dump(detector, whole)
+        if path.exists():
+            shutil.copymode(path, whole)
         whole.replace(path)
 
 
 def load(path: str | os.PathLike[str]) -> CSFlowDetector:
     """Load a detector from a file.
 
-    Nothing in a ``.skops`` file is run, and nothing but a `CSFlowDetector` is built from it. Files of joblib and
-    pickle can run anything: load your own alone.
+    A ``.skops`` file can't run anything: only plain values, arrays, estimators of scikit-learn and a `CSFlowDetector`
+    are built from it. Files of joblib and pickle can run anything: load your own alone.
 
     Parameters
     ----------
@@ -113,8 +116,10 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        raise ValueError(f"The file {str(path)!r} can't be loaded: {reason}") from error
+        reason = f"{str(error).strip() or type(error).__name__}".rstrip(".") + "."
+        raise ValueError(
+            f"The file {str(path)!r} can't be loaded: {reason} It may be damaged, or another program's."
+        ) from error
     if not isinstance(loaded, CSFlowDetector):
         raise ValueError(f"The file {str(path)!r} holds a {type(loaded).__name__}, not a CSFlowDetector.")
     return loaded

@@ -609,8 +609,8 @@ class CSFlowDetector(
             digest = state.pop("_digest", None)
             if digest_of(state) != digest:
                 raise ValueError(
-                    "This CSFlowDetector was damaged after it was saved: its digest is another one. Take another "
-                    "copy of the file, or fit again."
+                    "This CSFlowDetector was damaged after it was saved, or saved by an earlier version: its digest is "
+                    "another one. Take another copy of the file, or fit again."
                 )
             packed = state["model_"]
             warn_of_other_versions(packed)

@@ -3,11 +3,21 @@
 import argparse
 import json
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from skcsflow._files import load
-from skcsflow.cli._shared import Command, Outcome, add_detector, check_output, images_of, load_detector
+from skcsflow.cli._shared import (
+    Command,
+    Outcome,
+    add_detector,
+    check_output,
+    images_of,
+    load_detector,
+    path_of,
+)
 
 __all__ = ["DEPLOY_COMMANDS"]
 
@@ -23,13 +33,13 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_of,
         default=Path("model.onnx"),
         metavar="FILE",
         help="the ONNX file (default: %(default)s)",
     )
     parser.add_argument(
-        "--check", type=Path, metavar="FOLDER", help="images to compare it on (default: patterns)"
+        "--check", type=path_of, metavar="FOLDER", help="images to compare it on (default: patterns)"
     )
     parser.add_argument("-r", "--recursive", action="store_true", help="take the folders in it too")
     parser.add_argument(
@@ -69,14 +79,14 @@ def _export(args: argparse.Namespace) -> Outcome:
 
 
 def _differences(found: Any) -> dict[str, Any]:
-    names = ("n_images", "score_difference", "n_labels_differ", "map_difference", "mask_difference", "passed")
-    return {name: found[name] for name in names}
+    return {name: value for name, value in found.items() if name != "rows"}
 
 
 def _verdict(found: Any) -> str:
     return (
-        f"On {found.n_images} images its scores differ from the detector's by up to {found.score_difference:.1e}, maps "
-        f"by {found.map_difference:.1e}, labels of {found.n_labels_differ} images."
+        f"The largest differences on {found.n_images} images: scores {found.score_difference:.1e}, maps "
+        f"{found.map_difference:.1e}, masks {found.mask_difference:.1e}, p-values {found.p_value_difference:.1e} (nan: "
+        f"none); labels that differ: {found.n_labels_differ}."
     )
 
 
@@ -84,9 +94,9 @@ def _verdict(found: Any) -> str:
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="what 'skcsflow export' wrote")
-    parser.add_argument("detector", type=Path, metavar="DETECTOR", help="the detector that it was made of")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="images to compare them on")
+    parser.add_argument("model", type=path_of, metavar="MODEL.onnx", help="what 'skcsflow export' wrote")
+    parser.add_argument("detector", type=path_of, metavar="DETECTOR", help="the detector that it was made of")
+    parser.add_argument("folder", type=path_of, metavar="FOLDER", help="images to compare them on")
     parser.add_argument("-r", "--recursive", action="store_true", help="take the folders in it too")
     parser.add_argument(
         "--engine",
@@ -115,7 +125,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="detectors, each under its name; by default that is its file's, without the ending",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8000, help="port to listen at (default: %(default)s)")
     parser.add_argument(
         "--max-bytes", type=int, default=32 * 2**20, help="largest upload (default: %(default)s)"
     )
@@ -127,33 +137,45 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 65535")
+    return int(text)
+
+
 def _serve(args: argparse.Namespace) -> Outcome:
     from skcsflow.serving import serve
 
     detectors = {}
     for text in args.detectors:
         name, equals, file = text.partition("=")
-        name, file = (name, file) if equals else (Path(text).stem, text)
+        if not equals or Path(text).exists():
+            name, file = Path(text).stem, text
         if name in detectors:
             raise ValueError(f"Two detectors are called {name!r}. Give them names: NAME=FILE.")
         detectors[name] = file
-    serve(
-        detectors,
-        host=args.host,
-        port=args.port,
-        api_key=os.environ.get(KEY_VARIABLE) or None,
-        max_bytes=args.max_bytes,
-        max_pixels=args.max_pixels,
-    )
-    return Outcome({"stopped": True}, "")
+    try:
+        serve(
+            detectors,
+            host=args.host,
+            port=args.port,
+            api_key=os.environ.get(KEY_VARIABLE) or None,
+            max_bytes=args.max_bytes,
+            max_pixels=args.max_pixels,
+        )
+    except SystemExit as error:  # the log above says why
+        raise OSError(f"It can't listen at {args.host}, port {args.port}.") from error
+    return Outcome({}, "")
 
 
 # watch
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="IN", type=Path, help="where images come")
-    parser.add_argument("output", metavar="OUT", type=Path, help="gets results.jsonl, a line for each image")
+    parser.add_argument("folder", metavar="IN", type=path_of, help="where images come")
+    parser.add_argument(
+        "output", metavar="OUT", type=path_of, help="gets results.jsonl, a line for each image"
+    )
     parser.add_argument("-r", "--recursive", action="store_true", help="take the folders in IN too")
     add_detector(parser)
     parser.add_argument("--overlays", action="store_true", help="save pictures with the defects outlined too")
@@ -171,9 +193,11 @@ def _watch(args: argparse.Namespace) -> Outcome:
     from skcsflow.serving import watch
 
     def show(line: dict[str, Any]) -> None:
-        if args.verbose:
-            print(json.dumps(line), flush=True)
+        if not args.quiet:
+            with suppress(BrokenPipeError):  # who looks on may go; the watch goes on
+                print(json.dumps(line), flush=True)
 
+    print(f"skcsflow: watching {args.folder}; Ctrl-C ends it", file=sys.stderr)
     n_images = watch(
         load_detector(args),
         args.folder,
@@ -184,7 +208,8 @@ def _watch(args: argparse.Namespace) -> Outcome:
         masks=args.masks,
         on_result=show,
     )
-    return Outcome({"output": str(args.output), "n_images": n_images}, f"Inspected {n_images} images.")
+    print(f"skcsflow: images inspected: {n_images}", file=sys.stderr)
+    return Outcome({}, "")  # what was printed are the lines themselves
 
 
 DEPLOY_COMMANDS = [
@@ -211,7 +236,7 @@ DEPLOY_COMMANDS = [
     ),
     Command(
         "watch",
-        "inspect the images in a folder, and those that come into it, until Ctrl-C",
+        "inspect the images in a folder, and those that come into it, until Ctrl-C; print a line of JSON for each",
         _add_watch,
         _watch,
         ["watch camera results --overlays"],

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from sklearn.utils.validation import check_is_fitted
 
 from skcsflow._detector import CSFlowDetector, Inspection
 from skcsflow._files import load, save
@@ -33,6 +34,7 @@ from skcsflow.cli._shared import (
     check_output,
     images_of,
     load_detector,
+    path_of,
     relative_names,
 )
 from skcsflow.datasets import list_images, load_image_folder, read_mask
@@ -54,7 +56,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_of,
         default=Path(DEFAULT_FILE),
         metavar="FILE",
         help="where to save the detector, .skops or .joblib (default: %(default)s)",
@@ -82,8 +84,11 @@ def _fit(args: argparse.Namespace) -> Outcome:
 
 
 def _training_images(args: argparse.Namespace) -> list[str]:
-    good = args.folder.expanduser() / "train" / "good"
-    return list_images(good, recursive=True) if good.is_dir() else images_of(args, args.folder)
+    good = args.folder / "train" / "good"
+    if not good.is_dir():
+        return images_of(args, args.folder)
+    print(f"skcsflow: fitting on {good}", file=sys.stderr)
+    return list_images(good, recursive=True)
 
 
 # calibrate
@@ -102,10 +107,11 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_of,
         metavar="FILE",
         help="where to save it (default: the detector's own file)",
     )
+    add_settings(parser, "for this call, such as on_error=nan")
 
 
 def _calibrate(args: argparse.Namespace) -> Outcome:
@@ -113,19 +119,21 @@ def _calibrate(args: argparse.Namespace) -> Outcome:
     check_output(output, DETECTOR_ENDINGS)
     files = images_of(args, args.folder)
     detector = load_detector(args).calibrate(files, fpr=args.fpr)
+    n_images = len(detector.calibration_scores_)
     save(detector.set_params(verbose=0), output)
     result = {
         "output": str(output),
-        "n_images": len(files),
+        "n_images": n_images,
+        "n_unreadable": len(files) - n_images,
         "fpr": args.fpr,
         "threshold": detector.offset_,
         "map_threshold": detector.map_threshold_,
     }
     text = (
-        f"Calibrated by {len(files)} images: at most {args.fpr:.2%} of good parts are called defective. "
+        f"Calibrated by {n_images} images: at most {args.fpr:.2%} of good parts are called defective. "
         f"Saved as {output}."
     )
-    return Outcome(result, text)
+    return Outcome(result, text, is_well=n_images == len(files))
 
 
 # score
@@ -185,7 +193,7 @@ def _inspect(
             "label": found.verdict,
             "p_value": None if math.isnan(found.p_value) else found.p_value,
             "peak": float(found.anomaly_map.max()) if is_read else None,
-            "flagged_area": int(found.mask.sum()) if is_read else None,
+            "flagged_area": float(found.mask.mean()) if is_read else None,
             "n_regions": len(found.regions) if is_read else None,
             "error": " ".join((found.error or "").split()),
         }
@@ -203,13 +211,13 @@ def _writer(output: str) -> Callable[[list[dict[str, Any]]], None]:
     if output == "-":
         return lambda rows: None
     check_output(path, list(endings))
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         _import_pyarrow()
 
     def write(rows: list[dict[str, Any]]) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             whole = Path(folder, path.name)
-            whole.write_bytes(endings[path.suffix](rows))
+            whole.write_bytes(endings[path.suffix.lower()](rows))
             whole.replace(path)
 
     return write
@@ -226,7 +234,7 @@ def _as_csv(rows: list[dict[str, Any]]) -> str:
 def _as_parquet(rows: list[dict[str, Any]]) -> bytes:
     pyarrow = _import_pyarrow()
     types = [pyarrow.string(), pyarrow.float64(), pyarrow.int64(), pyarrow.float64(), pyarrow.float64()]
-    types += [pyarrow.int64(), pyarrow.int64(), pyarrow.string()]
+    types += [pyarrow.float64(), pyarrow.int64(), pyarrow.string()]
     columns = list(zip(rows[0], types, strict=True))
     schema = pyarrow.schema(columns)  # a column without any value has a type too
     buffer = pyarrow.BufferOutputStream()
@@ -254,7 +262,7 @@ def _add_maps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_of,
         required=True,
         metavar="FOLDER",
         help="gets, for each image, NAME.map.tiff of 32-bit floats and NAME.mask.png, black and white",
@@ -265,7 +273,11 @@ def _add_maps(parser: argparse.ArgumentParser) -> None:
 def _maps(args: argparse.Namespace) -> Outcome:
     detector = load_detector(args, on_error="nan")
     files = images_of(args, args.folder)
-    output = args.output.expanduser()
+    output = args.output
+    if output.resolve().is_relative_to(args.folder.resolve()):
+        raise ValueError(f"--output {str(output)!r} lies in the folder of the images. Name another one.")
+    if output.is_file():
+        raise NotADirectoryError(f"--output {str(output)!r} is a file. Name a folder.")
     n_written, n_unreadable = 0, 0
     for row, found in _inspect(detector, files, args.folder):
         if row["error"]:
@@ -274,12 +286,22 @@ def _maps(args: argparse.Namespace) -> Outcome:
             continue
         place = output / row["file"]
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(found.anomaly_map).save(f"{place}.map.tiff")
-        Image.fromarray(found.mask).save(f"{place}.mask.png")
+        _write_picture(found.anomaly_map, Path(f"{place}.map.tiff"))
+        _write_picture(found.mask, Path(f"{place}.mask.png"))
         n_written += 1
     result = {"output": str(args.output), "n_images": len(files), "n_unreadable": n_unreadable}
     text = f"Saved maps and masks of {n_written} images in {args.output}."
     return Outcome(result, text, is_well=not n_unreadable)
+
+
+def _write_picture(array: Any, path: Path) -> None:
+    """Write a picture whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        Image.fromarray(array).save(unfinished, path.suffix[1:])
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 # evaluate
@@ -289,13 +311,13 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         metavar="FOLDER",
-        type=Path,
+        type=path_of,
         help="a folder as in MVTec AD: train/good, test/good, test/DEFECT, ground_truth/DEFECT",
     )
     parser.add_argument(
         "-d",
         "--detector",
-        type=Path,
+        type=path_of,
         metavar="FILE",
         help="the fitted detector (default: one is fitted on train/good)",
     )
@@ -312,14 +334,19 @@ def _evaluate(args: argparse.Namespace) -> Outcome:
         detector.fit(list(data.train))
     else:
         detector = load_detector(args)
+    detector.set_params(on_error="nan")
     has_truth = ~is_defective | np.array([mask is not None for mask in data.masks])
-    scores, masks, maps, labels = [], [], [], []
+    scores, masks, maps, labels, is_read = [], [], [], [], []
     for k, found in enumerate(detector.inspect(list(data.test))):
+        is_read.append(found.error is None)
+        if found.error is not None:
+            continue
         scores.append(found.score)
         labels.append(found.verdict)
         if has_truth[k]:
             masks.append(read_mask(data.masks[k], tuple(data.test_sizes[k])))
             maps.append(found.anomaly_map)
+    is_defective, defect = is_defective[is_read], data.defect[is_read]
     anomaly, flagged = -np.array(scores), np.array(labels) == -1
     figures: dict[str, float] = {
         "image_auroc": float(roc_auc_score(is_defective, anomaly)),
@@ -331,8 +358,8 @@ def _evaluate(args: argparse.Namespace) -> Outcome:
         figures["pixel_auroc"] = float(pixel_roc_auc_score(masks, maps, n_bins=N_BINS))
         figures["au_pro"] = float(pro_auc_score(masks, maps, max_fpr=MAX_FPR, n_bins=N_BINS))
     kinds = {}
-    for kind in sorted(set(data.defect[is_defective])):
-        rows = data.defect == kind
+    for kind in sorted(set(defect[is_defective])):
+        rows = defect == kind
         kinds[str(kind)] = {
             "n": int(rows.sum()),
             "image_auroc": float(
@@ -340,11 +367,18 @@ def _evaluate(args: argparse.Namespace) -> Outcome:
             ),
             "found": float(flagged[rows].mean()),
         }
-    result = {"n_train": len(data.train), "n_test": len(data.test), **figures, "defects": kinds}
+    n_unreadable = is_read.count(False)
+    result = {
+        "n_train": len(data.train) if args.detector is None else None,
+        "n_test": len(data.test),
+        "n_unreadable": n_unreadable,
+        **figures,
+        "defects": kinds,
+    }
     lines = [f"{name.replace('_', ' '):<22}{value:.3f}" for name, value in figures.items()]
     lines += ["", f"{'defect':<22}{'images':>8}{'AUROC':>8}{'found':>8}"]
     lines += [f"{k:<22}{v['n']:>8}{v['image_auroc']:>8.3f}{v['found']:>8.2f}" for k, v in kinds.items()]
-    return Outcome(result, "\n".join(lines))
+    return Outcome(result, "\n".join(lines), is_well=not n_unreadable)
 
 
 # report
@@ -356,7 +390,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_of,
         default=Path("report.html"),
         metavar="FILE",
         help="the page (default: %(default)s)",
@@ -365,7 +399,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         action="store_true",
-        help="take images in a folder called good as good, and all others as defective",
+        help="take images below a folder called good as good, and all others as defective",
     )
     add_settings(parser, "for this call, such as n_jobs=1")
 
@@ -375,7 +409,14 @@ def _report(args: argparse.Namespace) -> Outcome:
 
     detector = load_detector(args, on_error="nan")
     files = images_of(args, args.folder)
-    y = [1 if Path(file).parent.name == "good" else -1 for file in files] if args.labels else None
+    y = None
+    if args.labels:
+        folders = [[part.lower() for part in Path(file).resolve().parts[:-1]] for file in files]
+        y = [1 if "good" in parts else -1 for parts in folders]
+        if len(set(y)) < 2:
+            raise ValueError(
+                f"--labels needs images in a folder called good, and others, in {str(args.folder)!r}."
+            )
     write_report(
         detector, files, args.output, y=y, title=args.title, names=relative_names(files, args.folder)
     )
@@ -389,7 +430,7 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         nargs="?",
-        type=Path,
+        type=path_of,
         metavar="FILE",
         help="a fitted detector (default: the versions installed)",
     )
@@ -412,6 +453,7 @@ def _info(args: argparse.Namespace) -> Outcome:
         }
         return Outcome(versions, _as_lines(versions))
     detector = load(args.file)
+    check_is_fitted(detector)
     model = detector.model_
     result = {
         "file": str(args.file),

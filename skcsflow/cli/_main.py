@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ exit codes:
   1    an error, which one line on standard error explains
   2    wrong arguments
   3    done, but not all is well: images can't be read, a file doesn't agree, --fail-on-anomaly
-  130  interrupted by Ctrl-C
+  130  interrupted by Ctrl-C, and 143 by SIGTERM; serve and watch end with 0 then
 """
 
 
@@ -109,9 +110,18 @@ def _add_command(commands: Any, command: Command) -> None:
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:
-    text = json.dumps(outcome.result, allow_nan=False) if as_json else outcome.text
+    text = json.dumps(_finite(outcome.result)) if as_json and outcome.result else outcome.text
     if text:
         print(text, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: None in place of them."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _one_line(error: Exception) -> str:
@@ -129,6 +139,7 @@ def _ending_cleanly() -> Iterator[None]:
     """End by an exception on SIGTERM, as on Ctrl-C, so that unfinished files go."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        print("skcsflow: ended by SIGTERM", file=sys.stderr)
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():  # which alone may handle signals

@@ -23,6 +23,7 @@ __all__ = [
     "check_output",
     "images_of",
     "load_detector",
+    "path_of",
     "relative_names",
 ]
 
@@ -74,7 +75,7 @@ class Command:
 
 def add_folder(parser: argparse.ArgumentParser, what: str, name: str = "folder") -> None:
     """Add the argument of a folder of images, and ``--recursive``."""
-    parser.add_argument(name, metavar=name.upper(), type=Path, help=what)
+    parser.add_argument(name, metavar=name.upper(), type=path_of, help=what)
     parser.add_argument("-r", "--recursive", action="store_true", help="take the folders in it too")
 
 
@@ -83,7 +84,7 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-d",
         "--detector",
-        type=Path,
+        type=path_of,
         default=Path(DEFAULT_FILE),
         metavar="FILE",
         help="the fitted detector, .skops or .joblib (default: %(default)s)",
@@ -105,11 +106,15 @@ def add_settings(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
-    if not equals or name not in CSFlowDetector().get_params():
-        raise argparse.ArgumentTypeError(f"{text!r} doesn't name a parameter of CSFlowDetector and its value")
+    if name not in CSFlowDetector().get_params():
+        raise argparse.ArgumentTypeError(f"{name!r} is no parameter of CSFlowDetector")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{name} needs a value: {name}=VALUE")
     try:
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError) as error:
+        if value.startswith(("(", "[", "{", "'", '"')):
+            raise argparse.ArgumentTypeError(f"the value of {text!r} isn't complete") from error
         return name, value  # a string without quotes
 
 
@@ -120,16 +125,18 @@ def check_output(path: Path, endings: Sequence[str]) -> None:
     folder = path.expanduser().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"No such folder, for --output: {str(folder)!r}.")
+    if path.expanduser().is_dir():
+        raise IsADirectoryError(f"--output is a folder: {str(path)!r}. Name a file.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"The folder {str(folder)!r}, for --output, can't be written to.")
 
 
 def load_detector(args: argparse.Namespace, **params: Any) -> CSFlowDetector:
     """Load ``--detector``, with these parameters and those of ``--set``. It shows progress unless that isn't wanted."""
-    if not args.detector.exists() and args.detector == Path(DEFAULT_FILE):
+    if not args.detector.exists():
         raise FileNotFoundError(
-            f"There is no {DEFAULT_FILE} in {os.getcwd()}. Name the detector's file by --detector, or make one by "
-            "'skcsflow fit'."
+            f"There is no file {str(args.detector)!r} in {os.getcwd()}. Name the detector's file by --detector, or "
+            "make one by 'skcsflow fit'."
         )
     settings = dict(getattr(args, "settings", []))
     for name in settings.keys() - set(ACTING_AFTER_FIT):
@@ -139,8 +146,15 @@ def load_detector(args: argparse.Namespace, **params: Any) -> CSFlowDetector:
     return load(args.detector).set_params(**{**params, **settings, "verbose": args.verbose})
 
 
+def path_of(text: str) -> Path:
+    """A path of the command line, in which ``~`` is the home folder also where the shell leaves it."""
+    return Path(text).expanduser()
+
+
 def images_of(args: argparse.Namespace, folder: Path) -> list[str]:
     """List a folder's images."""
+    if folder.is_file():
+        raise NotADirectoryError(f"{str(folder)!r} is a file. Name the folder that it is in.")
     try:
         return list_images(folder, recursive=args.recursive)
     except ValueError as error:
@@ -150,5 +164,6 @@ def images_of(args: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def relative_names(files: list[str], folder: Path) -> list[str]:
-    """Names of files for people: paths below the folder, with slashes."""
-    return [Path(file).relative_to(folder.expanduser()).as_posix() for file in files]
+    """Names of files for people: paths below the folder, with slashes; bytes that aren't Unicode are spelt out."""
+    names = [Path(file).relative_to(folder).as_posix() for file in files]
+    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]

@@ -53,10 +53,12 @@ def discoveries(p_values: ArrayLike, fdr: float = 0.1) -> NDArray[np.bool_]:
     >>> discoveries([0.001, 0.6, 0.04, 0.002, 0.3], fdr=0.1)
     array([ True, False,  True,  True, False])
     """
-    values = check_finite_scores(p_values, "p_values")
+    values = check_finite_scores(p_values, "p_values", allow_empty=True)
     check_rate(fdr, "fdr")
     outside = np.flatnonzero((values < 0) | (values > 1))
     if len(outside):
         k = outside[0]
         raise ValueError(f"p_values must lie between 0 and 1, but p_values[{k}] is {values[k]:.6g}.")
+    if not len(values):
+        return np.empty(0, dtype=bool)
     return false_discovery_control(values) <= fdr * (1 + 1e-12)  # k / (n + 1) may be rounded up

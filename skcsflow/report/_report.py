@@ -260,10 +260,10 @@ def _rate(detector: Any) -> str:
     calibration = getattr(detector, "calibration_scores_", None)
     if calibration is not None:
         share = float((calibration < detector.offset_).mean())
-        return f"{100 * share:.1f} % of the {len(calibration)} good images that it was calibrated on"
+        return f"{100 * share:.1f} % of the {len(calibration)} good images of the calibration lie below the threshold"
     if detector.contamination == "auto":
-        return "about 5 % of fresh good images"
-    return f"{100 * detector.contamination:g} % of the training images; of fresh good ones more"
+        return "about 5 % of fresh good images are aimed at"
+    return f"{100 * detector.contamination:g} % of the training images are aimed at; of fresh good ones it is more"
 
 
 def _count(n: int, noun: str) -> str:

@@ -119,6 +119,11 @@ def watch(
     folder, output = Path(folder).resolve(), Path(output).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder folder={str(folder)!r}.")
+    if folder != output and folder.is_relative_to(output):
+        raise ValueError(
+            f"folder={str(folder)!r} lies in output={str(output)!r}, whose pictures would be inspected. "
+            "Choose another one."
+        )
     if recursive and output.is_relative_to(folder):
         raise ValueError(
             f"output={str(output)!r} lies in the folder that is watched with all its folders. Choose another one."

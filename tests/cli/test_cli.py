@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import threading
 import time
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from skcsflow import CSFlowDetector, load
+from skcsflow import CSFlowDetector, load, save
 from skcsflow.cli import main
 from skcsflow.datasets import list_images
 
@@ -49,6 +51,9 @@ def root(tmp_path_factory):
     image[10:30, 10:30] = 255
     Image.fromarray(image).save(root / "new" / "03.png")
     assert main(["fit", str(root / "good"), "-o", str(root / "detector.skops"), "-q", *SETTINGS]) == 0
+    save(CSFlowDetector(), root / "unfitted.skops")
+    for name in ("folder.onnx", "folder.skops"):
+        (root / name).mkdir()
     return root
 
 
@@ -180,6 +185,45 @@ def test_images_that_cannot_be_read_have_a_row_that_says_why(root, run, tmp_path
     assert [row["score"] == "" for row in rows].count(True) == 1
 
 
+def test_names_that_are_no_unicode_are_spelt_out(run, tmp_path):
+    write_images(tmp_path / "x", 1)
+    name = os.fsdecode(b"bad\xff.png")
+    try:
+        (tmp_path / "x" / "00.png").rename(tmp_path / "x" / name)
+    except OSError:
+        pytest.skip("this file system takes Unicode alone")
+    assert run("score", tmp_path / "x", "-q", "-o", tmp_path / "a.CSV")[0] == 0
+    assert "bad\\xff.png" in (tmp_path / "a.CSV").read_text(encoding="utf-8")
+
+
+def test_calibrate_goes_on_without_what_cannot_be_read_where_told_so(root, run, tmp_path):
+    shutil.copytree(root / "fresh", tmp_path / "x")
+    (tmp_path / "x" / "broken.png").write_text("no image")
+    assert run("calibrate", tmp_path / "x", "-o", tmp_path / "b.skops")[0] == 1
+    code, out, _ = run(
+        "calibrate", tmp_path / "x", "-o", tmp_path / "b.skops", "--set", "on_error=nan", "--json"
+    )
+    found = json.loads(out)
+    assert code == 3
+    assert (found["n_images"], found["n_unreadable"]) == (21, 1)
+
+
+def test_thresholds_that_are_no_numbers_are_null_in_json(root, run, tmp_path):
+    detector = load(root / "detector.skops")
+    detector.offset_ = -math.inf
+    save(detector, tmp_path / "a.skops")
+    assert run_json(run, "info", tmp_path / "a.skops")["threshold"] is None
+    assert run_json(run, "score", "new", "-d", tmp_path / "a.skops")["n_anomalous"] == 0
+
+
+def test_links_to_detectors_stay_links(root, run, tmp_path):
+    shutil.copy(root / "detector.skops", tmp_path / "a.skops")
+    (tmp_path / "link.skops").symlink_to(tmp_path / "a.skops")
+    assert run("calibrate", "fresh", "-d", tmp_path / "link.skops")[0] == 0
+    assert (tmp_path / "link.skops").is_symlink()
+    assert len(load(tmp_path / "a.skops").calibration_scores_) == 21
+
+
 def test_a_line_can_be_stopped_by_the_exit_code(root, run):
     scores = load(root / "detector.skops").score_samples(list_images(root / "new"))
     found = run_json(run, "score", "new")
@@ -251,6 +295,27 @@ def test_evaluate_measures_what_is_known(root, run, tmp_path):
     assert "bright" in out
 
 
+def test_evaluate_leaves_out_what_cannot_be_read(run, tmp_path):
+    mvtec_like(tmp_path / "x")
+    whole = run_json(run, "evaluate", tmp_path / "x", "-d", "detector.skops")
+    content = (tmp_path / "x" / "test" / "dark" / "0.png").read_bytes()
+    (tmp_path / "x" / "test" / "dark" / "0.png").write_bytes(content[: len(content) // 2])
+    code, out, _ = run("evaluate", tmp_path / "x", "-d", "detector.skops", "--json")
+    found = json.loads(out)
+    assert code == 3
+    assert (found["n_unreadable"], found["defects"]["dark"]["n"], found["n_train"]) == (1, 2, None)
+    assert found["defects"]["bright"] == whole["defects"]["bright"]
+
+
+def test_labels_are_the_folders_above_images(root, run, tmp_path):
+    mvtec_like(tmp_path / "x")
+    (tmp_path / "x" / "test" / "good" / "monday").mkdir()
+    shutil.copy(tmp_path / "x" / "test" / "good" / "00.png", tmp_path / "x" / "test" / "good" / "monday")
+    code, _, _ = run("report", tmp_path / "x" / "test", "-r", "--labels", "-o", tmp_path / "a.html", "-q")
+    assert code == 0
+    assert re.search(r"of 7 good", (tmp_path / "a.html").read_text(encoding="utf-8"))
+
+
 def test_evaluate_needs_both_kinds(run, tmp_path):
     write_images(tmp_path / "x" / "train" / "good", 10)
     write_images(tmp_path / "x" / "test" / "good", 2)
@@ -274,6 +339,14 @@ def test_evaluate_needs_both_kinds(run, tmp_path):
         (["fit", "good", "-o", "nowhere/a.skops"], "No such folder"),
         (["fit", "good", "--set", "input_size=3", "-o", "x.skops"], "input_size"),
         (["fit", "."], "--recursive"),
+        (["score", "new/00.png"], "'new/00.png' is a file. Name the folder that it is in."),
+        (["score", "new", "-o", "good"], "--output must end in"),
+        (["export", "-o", "folder.onnx"], "--output is a folder: 'folder.onnx'"),
+        (["fit", "good", "-o", "folder.skops"], "--output is a folder"),
+        (["maps", "new", "-o", "new"], "lies in the folder of the images"),
+        (["maps", "new", "-o", "detector.skops"], "is a file. Name a folder."),
+        (["report", "new", "--labels"], "--labels needs images in a folder called good, and others"),
+        (["info", "unfitted.skops"], "not fitted"),
         (["calibrate", "new", "--fpr", "0.01"], "needs at least 99 normal images, got 4"),
         (["info", "new/00.png"], "must end in"),
     ],

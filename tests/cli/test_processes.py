@@ -153,9 +153,10 @@ def test_watch_inspects_what_comes(root, tmp_path):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert out.endswith("Inspected 4 images.\n")
+    assert err.endswith("images inspected: 4\n")
+    assert [json.loads(line)["file"] for line in out.splitlines()] == ["00.png", "01.png", "02.png", "03.png"]
 
 
 def test_ctrl_c_is_clean(root, tmp_path):

@@ -122,13 +122,16 @@ def test_labels_of_each_form_say_what_was_found(fitted, inspected, report, label
 
 def test_the_summary_says_what_rate_the_threshold_was_set_for(fitted_copy, inspected, report):
     X, _ = inspected
-    aimed = "False alarms aimed at"
-    assert report(fitted_copy, X).facts[aimed] == "1 % of the training images; of fresh good ones more"
+    aimed = "Rate of false alarms"
+    assert (
+        report(fitted_copy, X).facts[aimed]
+        == "1 % of the training images are aimed at; of fresh good ones it is more"
+    )
     fitted_copy.set_params(contamination="auto")
-    assert report(fitted_copy, X).facts[aimed] == "about 5 % of fresh good images"
+    assert report(fitted_copy, X).facts[aimed] == "about 5 % of fresh good images are aimed at"
     fitted_copy.calibrate(255 - X, fpr=0.2)
     share = (fitted_copy.calibration_scores_ < fitted_copy.offset_).mean()
-    said = f"{100 * share:.1f} % of the 30 good images that it was calibrated on"
+    said = f"{100 * share:.1f} % of the 30 good images of the calibration lie below the threshold"
     assert report(fitted_copy, X).facts[aimed] == said
 
 
