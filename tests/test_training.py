@@ -127,6 +127,7 @@ def test_initialize_whitening_gives_the_same_bits_whatever_torchs_number_of_thre
     assert torch.equal(found[2], found[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_size", "precision"), [(1, "float32"), (3, "float32"), (8, "bfloat16"), (20, "float32")]
 )

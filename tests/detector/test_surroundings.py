@@ -183,6 +183,7 @@ def test_contamination_set_after_fit_is_checked_by_calibrate(grey_images, fitted
 # torch's modes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.set_grad_enabled(False)])
 def test_fit_works_in_modes_without_gradients(fitted, grey_images, mode):
     with mode():

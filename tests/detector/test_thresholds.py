@@ -213,6 +213,7 @@ def test_calibrate_faulty_arguments_raise_before_any_work_and_change_nothing(fit
 # Clones that were fitted on other images
 
 
+@pytest.mark.slow
 def test_calibrate_cv_scores_are_those_of_clones_fitted_on_the_other_images(train):
     X = train[..., 0]
     expected = np.empty(len(X))

@@ -22,6 +22,8 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+pytestmark = pytest.mark.slow  # an export takes ten seconds
+
 PAPER_LIKE = {"whiten": False, "score_mode": "mean", "map_mode": "max", "strides": (32, 64, 128)}
 
 
