@@ -10,11 +10,12 @@ import joblib
 
 from skcsflow._detector import CSFlowDetector
 
-__all__ = ["load", "save"]
+__all__ = ["ENDINGS", "load", "save"]
 
 _TRUSTED = "skcsflow.CSFlowDetector"
-_PICKLES = (".joblib", ".pkl", ".pickle")
 _SKOPS = ".skops"
+ENDINGS = (_SKOPS, ".joblib", ".pkl", ".pickle")
+"""Of the files that detectors are saved in."""
 
 
 def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
@@ -138,7 +139,7 @@ def _load_skops(path: Path) -> Any:
 
 def _ending(path: Path) -> str:
     ending = path.suffix.lower()
-    if ending not in (_SKOPS, *_PICKLES):
+    if ending not in ENDINGS:
         raise ValueError(
             f"The file {str(path)!r} of a detector must end in .skops, .joblib, .pkl or .pickle."
         )

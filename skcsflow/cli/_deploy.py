@@ -73,7 +73,7 @@ def _export(args: argparse.Namespace) -> Outcome:
         image_size=None if args.size is None else tuple(args.size),
         channel_order="bgr" if args.bgr else "rgb",
     )
-    megabytes = args.output.expanduser().stat().st_size / 1e6
+    megabytes = args.output.stat().st_size / 1e6
     result = {"output": str(args.output), "megabytes": round(megabytes, 1), **_differences(found)}
     return Outcome(result, f"Saved {args.output} ({megabytes:.1f} MB). {_verdict(found)}")
 

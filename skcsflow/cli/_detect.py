@@ -21,11 +21,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from skcsflow._detector import CSFlowDetector, Inspection
-from skcsflow._files import load, save
+from skcsflow._files import ENDINGS, load, save
 from skcsflow._version import __version__
 from skcsflow.cli._shared import (
     DEFAULT_FILE,
-    DETECTOR_ENDINGS,
     Command,
     Outcome,
     add_detector,
@@ -34,6 +33,7 @@ from skcsflow.cli._shared import (
     check_output,
     images_of,
     load_detector,
+    new_detector,
     path_of,
     relative_names,
 )
@@ -65,9 +65,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(args: argparse.Namespace) -> Outcome:
-    detector = CSFlowDetector(**{"random_state": 0, **dict(args.settings), "verbose": args.verbose})
+    detector = new_detector(args)
     files = _training_images(args)
-    check_output(args.output, DETECTOR_ENDINGS)
+    check_output(args.output, ENDINGS)
     start = perf_counter()
     detector.fit(files)
     seconds = perf_counter() - start
@@ -116,7 +116,7 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
 
 def _calibrate(args: argparse.Namespace) -> Outcome:
     output = args.output or args.detector
-    check_output(output, DETECTOR_ENDINGS)
+    check_output(output, ENDINGS)
     files = images_of(args, args.folder)
     detector = load_detector(args).calibrate(files, fpr=args.fpr)
     n_images = len(detector.calibration_scores_)
@@ -330,7 +330,7 @@ def _evaluate(args: argparse.Namespace) -> Outcome:
     if is_defective.all() or not is_defective.any():
         raise ValueError(f"{str(args.folder)!r} needs good and defective images in its folder test.")
     if args.detector is None:
-        detector = CSFlowDetector(**{"random_state": 0, **dict(args.settings), "verbose": args.verbose})
+        detector = new_detector(args)
         detector.fit(list(data.train))
     else:
         detector = load_detector(args)
@@ -457,7 +457,7 @@ def _info(args: argparse.Namespace) -> Outcome:
     model = detector.model_
     result = {
         "file": str(args.file),
-        "megabytes": round(args.file.expanduser().stat().st_size / 1e6, 1),
+        "megabytes": round(args.file.stat().st_size / 1e6, 1),
         "backbone": detector.backbone,
         "input_size": list(model.input_size),
         "strides": list(detector.strides),

@@ -14,7 +14,6 @@ from skcsflow.datasets import list_images
 
 __all__ = [
     "DEFAULT_FILE",
-    "DETECTOR_ENDINGS",
     "Command",
     "Outcome",
     "add_detector",
@@ -23,12 +22,12 @@ __all__ = [
     "check_output",
     "images_of",
     "load_detector",
+    "new_detector",
     "path_of",
     "relative_names",
 ]
 
 DEFAULT_FILE = "detector.skops"
-DETECTOR_ENDINGS = (".skops", ".joblib", ".pkl", ".pickle")
 
 
 @dataclass
@@ -122,13 +121,18 @@ def check_output(path: Path, endings: Sequence[str]) -> None:
     """Fail before the work, and not after it, where the file can't be written."""
     if path.suffix.lower() not in endings:
         raise ValueError(f"--output must end in {' or '.join(endings)}, got {str(path)!r}.")
-    folder = path.expanduser().parent
+    folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"No such folder, for --output: {str(folder)!r}.")
-    if path.expanduser().is_dir():
+    if path.is_dir():
         raise IsADirectoryError(f"--output is a folder: {str(path)!r}. Name a file.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"The folder {str(folder)!r}, for --output, can't be written to.")
+
+
+def new_detector(args: argparse.Namespace) -> CSFlowDetector:
+    """A detector with the parameters of ``--set``. It shows progress unless that isn't wanted."""
+    return CSFlowDetector(**{"random_state": 0, **dict(args.settings), "verbose": args.verbose})
 
 
 def load_detector(args: argparse.Namespace, **params: Any) -> CSFlowDetector:
@@ -158,7 +162,7 @@ def images_of(args: argparse.Namespace, folder: Path) -> list[str]:
     try:
         return list_images(folder, recursive=args.recursive)
     except ValueError as error:
-        if args.recursive or not any(entry.is_dir() for entry in folder.expanduser().iterdir()):
+        if args.recursive or not any(entry.is_dir() for entry in folder.iterdir()):
             raise
         raise ValueError(f"{error} Give --recursive to take the folders in it too.") from error
 
