@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import joblib
 
 from skcsflow._detector import CSFlowDetector
+from skcsflow._whole_files import writing_whole
 
 __all__ = ["ENDINGS", "load", "save"]
 
@@ -59,17 +59,15 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
         raise TypeError(f"detector must be a CSFlowDetector, got {type(detector).__name__}.")
     path = Path(path).expanduser().resolve()  # what a link points to is replaced, and not the link
     ending = _ending(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".skcsflow-") as folder:
-        whole = Path(folder) / path.name
+    with writing_whole(path) as unfinished:
         if ending == _SKOPS:
             import skops.io  # takes a second, which not everybody needs
 
-            skops.io.dump(detector, whole)
+            skops.io.dump(detector, unfinished)
         else:
-            joblib.dump(detector, whole)
+            joblib.dump(detector, unfinished)
         if path.exists():
-            shutil.copymode(path, whole)
-        whole.replace(path)
+            shutil.copymode(path, unfinished)
 
 
 def load(path: str | os.PathLike[str]) -> CSFlowDetector:

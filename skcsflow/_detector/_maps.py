@@ -6,7 +6,6 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +17,7 @@ from skcsflow._compute import Runner, map_on_cores, resolve_n_threads
 from skcsflow._images import Framing, as_sequence, is_row_matrix
 from skcsflow._regions import Region, check_min_area, mark_pixels
 from skcsflow._scoring import ImageScores, MapMaker
+from skcsflow._whole_files import writing_whole
 from skcsflow.nn import AnomalyMapGenerator, CSFlowModel
 
 __all__ = ["MapsMixin"]
@@ -131,15 +131,11 @@ class MapsMixin:
         size = None if size is None else check_size(size, "size")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"No such folder, for path: {str(path.parent)!r}.")
-        unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
         X = as_sequence(X)
         scored = self._score_images(X)
-        try:
-            with closing(scored):  # its threads end here, also where the caller keeps the error
-                self._write_maps(unfinished, scored, _num_samples(X), size)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        # Its threads end here, also where the caller keeps the error.
+        with writing_whole(path) as unfinished, closing(scored):
+            self._write_maps(unfinished, scored, _num_samples(X), size)
         return np.load(path, mmap_mode="r")
 
     def predict_masks(self, X: Any) -> NDArray[Any]:

@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from skcsflow._detector import CSFlowDetector, Inspection
 from skcsflow._files import ENDINGS, load, save
 from skcsflow._version import __version__
+from skcsflow._whole_files import writing_whole
 from skcsflow.cli._shared import (
     DEFAULT_FILE,
     Command,
@@ -215,10 +215,8 @@ def _writer(output: str) -> Callable[[list[dict[str, Any]]], None]:
         _import_pyarrow()
 
     def write(rows: list[dict[str, Any]]) -> None:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            whole = Path(folder, path.name)
-            whole.write_bytes(endings[path.suffix.lower()](rows))
-            whole.replace(path)
+        with writing_whole(path) as unfinished:
+            unfinished.write_bytes(endings[path.suffix.lower()](rows))
 
     return write
 
@@ -295,13 +293,8 @@ def _maps(args: argparse.Namespace) -> Outcome:
 
 
 def _write_picture(array: Any, path: Path) -> None:
-    """Write a picture whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
+    with writing_whole(path) as unfinished:
         Image.fromarray(array).save(unfinished, path.suffix[1:])
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 # evaluate

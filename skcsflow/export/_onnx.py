@@ -8,13 +8,13 @@ from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 from sklearn.utils import Bunch
 
 from skcsflow._compute import on_new_thread
+from skcsflow._whole_files import writing_whole
 from skcsflow.export._graph import OUTPUTS, InspectionGraph
 from skcsflow.export._options import (
     DTYPES,
@@ -128,8 +128,7 @@ def to_onnx(
     import_packages()
     images = example_images(detector, dtype, size) if X is None else X
 
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
+    with writing_whole(path) as unfinished:
         # In a thread of its own, as modes of torch that the caller is in would be exported too.
         model = on_new_thread(lambda: _convert(detector, dtype, size, channel_order, int(opset)))
         _write(model, unfinished)
@@ -138,9 +137,6 @@ def to_onnx(
                 warnings.filterwarnings("ignore", message="X holds", category=UserWarning)
             found = verify_onnx(unfinished, detector, images)
         check_verification(found)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return found
 
 

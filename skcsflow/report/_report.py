@@ -2,7 +2,6 @@
 
 import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from skcsflow._images import (
 )
 from skcsflow._labels import check_labels, is_defect
 from skcsflow._version import __version__
+from skcsflow._whole_files import writing_whole
 from skcsflow.report._histogram import histogram
 from skcsflow.report._names import check_names, clean, names_of
 from skcsflow.report._page import render
@@ -132,17 +132,15 @@ def write_report(
     side = _check_side(thumbnail_size, n)
 
     rows = []
-    # The temporary folder is made first: where nothing can be written, one learns it before all the work.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".skcsflow-") as folder:
+    # The file is made first: where nothing can be written, one learns it before all the work.
+    with writing_whole(path) as unfinished:
         found = detector.inspect(X, min_area=min_area)
         with closing(found):  # its threads end here, also where the caller keeps the error
             for i, (inspection, name, kind) in enumerate(zip(found, names, kinds, strict=True)):
                 rows.append(_row(i, inspection, name, kind, images, side))
         facts = _facts(detector, rows, defect, title)
-        whole = Path(folder) / path.name
-        with whole.open("w", encoding="utf-8", newline="\n") as file:
+        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(render(facts))
-        whole.replace(path)
     return path
 
 
