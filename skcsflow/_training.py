@@ -4,8 +4,10 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from statistics import median_low
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from skcsflow._checkpoints import Checkpoint
 from skcsflow._compute import (
     CoreThreads,
     RecordedFunction,
@@ -26,7 +29,7 @@ from skcsflow._compute import (
 from skcsflow._features import FeatureMaps, in_batches
 from skcsflow.nn import CrossScaleFlow, CSFlowLoss
 
-__all__ = ["LR_SCHEDULES", "FlowTrainer", "initialize_whitening", "resolve_n_epochs"]
+__all__ = ["LR_SCHEDULES", "SETBACK_RATE", "FlowTrainer", "initialize_whitening", "resolve_n_epochs"]
 
 LR_SCHEDULES = ("one_cycle", "constant")
 
@@ -35,6 +38,15 @@ PART_SIZE = 8
 
 AUTO_STEPS = 600
 """Steps of a training, however many images there are: what a flow has learnt depends on them."""
+
+ROUND_STEPS = 32
+"""Steps of an epoch after which a training looks whether it has diverged, at most; and whether its state is saved."""
+
+SETBACK_RATE = 0.2
+"""What the learning rate is multiplied by where a training has diverged."""
+
+MOST_SETBACKS = 6
+"""How often a training may diverge. The rate is then lower by 15,000."""
 
 _N_PROBED = 64
 """Images whose loss is compared before and after training: enough that no single one decides."""
@@ -101,6 +113,8 @@ class FlowTrainer:
         ``loss`` (mean over the epoch's images), ``grad_norm`` (mean over its steps,
         before clipping), ``learning_rate`` (of its last step) and ``seconds``, each
         with one number per epoch.
+    n_setbacks : int
+        How often the training diverged, and went on from some steps before with a lower learning rate.
     """
 
     n_epochs: int
@@ -117,10 +131,20 @@ class FlowTrainer:
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
     )
+    n_setbacks: int = field(default=0, init=False)
     _recorded: dict[int, RecordedFunction] = field(default_factory=dict, init=False)
 
-    def train(self, flow: CrossScaleFlow, features: Sequence[FeatureMaps], rows: NDArray[np.int64]) -> float:
+    def train(
+        self,
+        flow: CrossScaleFlow,
+        features: Sequence[FeatureMaps],
+        rows: NDArray[np.int64],
+        checkpoint: Checkpoint | None = None,
+    ) -> float:
         """Train the coupling blocks of a flow in place.
+
+        Where the loss blows up, the weights go back to those of some steps before, and on with a lower
+        learning rate and a warning.
 
         Parameters
         ----------
@@ -130,6 +154,9 @@ class FlowTrainer:
             Feature maps of images.
         rows : ndarray of int
             Which of them are trained on.
+        checkpoint : Checkpoint or None, default=None
+            Where the state of the training is saved as it goes, and taken from where it was cut short. The result
+            is the same bit for bit.
 
         Returns
         -------
@@ -139,35 +166,56 @@ class FlowTrainer:
         Raises
         ------
         ValueError
-            Where loss or gradient turn NaN or infinite, or the loss after training is
-            far above that before.
+            Where loss or gradient turn NaN or infinite, or the loss is far above that before the training, time and
+            again.
         """
         device = features[0].device
         optimizer = self._optimizer(flow)
-        schedule = self._schedule(optimizer, self.n_epochs * -(-len(rows) // self.batch_size))
+        n_batches = -(-len(rows) // self.batch_size)
+        schedule = self._schedule(optimizer, self.n_epochs * n_batches)
         # The order is drawn on the CPU, so that it is the same on every device.
         order_generator = torch.Generator().manual_seed(self.seed)
         noise_generator = torch.Generator(device).manual_seed(self.seed)
+        run = _Run(flow, optimizer, schedule, noise_generator, self.history)
         flow.train()
         # Not disable=True, which starts a thread all the same.
         bar = tqdm(total=self.n_epochs, desc="training", unit="epoch") if self.verbose else None
         with self._part_computing(device) as map_parts, bar or nullcontext():
-            before = self._probe(flow, features, rows, map_parts)
-            for _ in range(self.n_epochs):
+            probe = partial(self._probe, flow, features, rows, map_parts)
+            if checkpoint is None or checkpoint.saved is None:
+                run.good = run.weights()
+                run.numbers.loss_before = probe()
+                if not math.isfinite(run.numbers.loss_before):
+                    raise ValueError(
+                        f"The loss is {run.numbers.loss_before} before the first step of the training: the features "
+                        "of X are too large. Floats should lie between 0 and 1."
+                    )
+            else:
+                run.restore(checkpoint.saved)
+                checkpoint.saved = None  # three times as large as the flow
+            for epoch in range(self.n_epochs):
                 order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=order_generator)]
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
                     order = order.to(device)
-                self._train_epoch(flow, features, order, optimizer, schedule, noise_generator, map_parts)
+                batches = order.split(self.batch_size)
+                done = (
+                    run.numbers.n_steps - epoch * n_batches
+                )  # of this epoch, before the training was cut short
+                for start in range(done, n_batches, ROUND_STEPS):
+                    ends_epoch = start + ROUND_STEPS >= n_batches
+                    is_last = ends_epoch and epoch + 1 == self.n_epochs
+                    of_round = batches[start : start + ROUND_STEPS]
+                    self._train_round(run, features, of_round, map_parts, probe if is_last else None)
+                    if ends_epoch:
+                        run.end_epoch(len(rows), n_batches)
+                    if checkpoint is not None and checkpoint.is_due:
+                        checkpoint.save(run.state())
                 if bar is not None:
                     bar.set_postfix(loss=f"{self.history['loss'][-1]:.4f}")
                     bar.update()
-            after = self._probe(flow, features, rows, map_parts)
         flow.eval().zero_grad(set_to_none=True)  # gradients are as large as the flow
-        # It may have blown up to finite numbers: one nat per dimension is much. The history can't tell, as its
-        # first loss may have blown up already, and its last was taken before the last step.
-        if not after <= before + 1:
-            self._raise_diverged(after, self.history["grad_norm"][-1], self.n_epochs)
-        return before - after
+        self.n_setbacks = run.numbers.n_setbacks
+        return run.numbers.loss_before - run.numbers.loss_after
 
     @contextmanager
     def _part_computing(self, device: torch.device) -> Iterator[Map]:
@@ -202,39 +250,52 @@ class FlowTrainer:
             optimizer, max_lr=self.learning_rate, total_steps=n_steps, cycle_momentum=False
         )
 
-    def _train_epoch(
+    def _train_round(
         self,
-        flow: CrossScaleFlow,
+        run: "_Run",
         features: Sequence[FeatureMaps],
-        order: Tensor,
-        optimizer: torch.optim.Optimizer,
-        schedule: LRScheduler | None,
-        noise_generator: torch.Generator,
+        batches: Sequence[Tensor],
         map_parts: Map,
+        probe: Callable[[], float] | None,
     ) -> None:
+        """Take a step for each batch; again with a lower learning rate where they blow the flow up."""
         start = time.perf_counter()
-        losses, norms = [], []
-        for rows in order.split(self.batch_size):
-            rate = optimizer.param_groups[0]["lr"]
-            batch = [f[rows] for f in features]
-            noise = self._draw_noise(batch, noise_generator)
-            loss, norm = self._train_step(flow, optimizer, batch, noise, map_parts)
-            if schedule is not None:
-                schedule.step()
-            losses.append(loss * len(rows))
-            norms.append(norm)
-        # Read off once per epoch: on a GPU every look at a number stalls the queue.
-        mean_loss = torch.stack(losses).sum().item() / len(order)
-        mean_norm = torch.stack(norms).mean().item()
-        if not (math.isfinite(mean_loss) and math.isfinite(mean_norm)):
-            self._raise_diverged(mean_loss, mean_norm, len(self.history["loss"]) + 1)
-        for name, value in (
-            ("loss", mean_loss),
-            ("grad_norm", mean_norm),
-            ("learning_rate", rate),
-            ("seconds", time.perf_counter() - start),
-        ):
-            self.history[name].append(value)
+        numbers, weights = run.numbers, run.weights()
+        while True:
+            rates = run.rates()
+            of_steps: tuple[list[Tensor], list[Tensor]] = ([], [])
+            for rows in batches:
+                numbers.rate = run.optimizer.param_groups[0]["lr"]
+                batch = [f[rows] for f in features]
+                noise = self._draw_noise(batch, run.noise_generator)
+                loss, norm = self._train_step(run.flow, run.optimizer, batch, noise, map_parts)
+                if run.schedule is not None:
+                    run.schedule.step()
+                of_steps[0].append(loss)
+                of_steps[1].append(norm)
+            # Read off once per round: on a GPU every look at a number stalls the queue.
+            losses, norms = torch.stack(of_steps[0]).tolist(), torch.stack(of_steps[1]).tolist()
+            if math.isnan(numbers.loss_limit):
+                # The first step's loss is that of the flow as given, with noise. One nat per dimension more is much.
+                numbers.loss_limit = max(numbers.loss_before, losses[0]) + 1
+            # The median, as a batch may hold a single image that is unlike all others.
+            numbers.loss_after = median_low(losses) if probe is None else probe()
+            is_finite = all(map(math.isfinite, [*losses, *norms]))
+            if (
+                is_finite
+                and median_low(losses) <= numbers.loss_limit
+                and numbers.loss_after <= numbers.loss_limit
+            ):
+                break
+            if numbers.n_setbacks == MOST_SETBACKS:
+                self._raise_diverged(median_low(losses), median_low(norms))
+            run.go_back(rates)
+            weights = run.good
+        run.good = weights  # and not those now: the last step's outcome shows in the next
+        numbers.n_steps += len(batches)
+        numbers.epoch_loss += sum(loss * len(rows) for loss, rows in zip(losses, batches, strict=True))
+        numbers.epoch_norm += sum(norms)
+        numbers.epoch_seconds += time.perf_counter() - start
 
     def _train_step(
         self,
@@ -340,8 +401,98 @@ class FlowTrainer:
         ]
         return [self.noise * d.to(m.dtype) for d, m in zip(drawn, batch, strict=True)]
 
-    def _raise_diverged(self, loss: float, norm: float, epoch: int) -> None:
+    def _raise_diverged(self, loss: float, norm: float) -> NoReturn:
+        advice = f"learning_rate={self.learning_rate!r} or max_grad_norm={self.max_grad_norm!r}"
+        if self.noise > 1:
+            advice += f", or feature_noise={self.noise!r}"
         raise ValueError(
-            f"Training diverged: loss {loss:.6g}, gradient norm {norm:.6g} in epoch {epoch}. "
-            f"Lower learning_rate={self.learning_rate!r} or max_grad_norm={self.max_grad_norm!r}."
+            f"Training diverged: loss {loss:.6g}, gradient norm {norm:.6g} in epoch {len(self.history['loss']) + 1}, "
+            f"though it was begun {MOST_SETBACKS} times again from there with a lower rate. Lower {advice}."
         )
+
+
+@dataclass
+class _Run:
+    """What changes as a flow is trained, and is saved to go on later."""
+
+    flow: CrossScaleFlow
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler | None
+    noise_generator: torch.Generator
+    history: dict[str, list[float]]
+    numbers: "_Numbers" = field(default_factory=lambda: _Numbers())
+    good: list[Tensor] = field(default_factory=list)
+    """Weights that good steps were taken from."""
+
+    def weights(self) -> list[Tensor]:
+        """A copy of the flow's weights."""
+        return [p.detach().clone() for p in self.flow.parameters()]
+
+    def rates(self) -> tuple[float, dict[str, Any] | None]:
+        """The learning rate, and where its schedule is."""
+        (group,) = self.optimizer.param_groups
+        return group["lr"], None if self.schedule is None else self.schedule.state_dict()
+
+    def go_back(self, rates: tuple[float, dict[str, Any] | None]) -> None:
+        """Go back to the last good weights, and to a fifth of these rates."""
+        with torch.no_grad():
+            for parameter, weights in zip(self.flow.parameters(), self.good, strict=True):
+                parameter.copy_(weights)
+        self.optimizer.state.clear()  # Adam's means are of the gradients that led astray
+        (group,) = self.optimizer.param_groups
+        group["lr"], of_schedule = rates
+        if self.schedule is not None and of_schedule is not None:
+            self.schedule.load_state_dict(of_schedule)
+        for name in {"lr", "initial_lr", "max_lr", "min_lr"} & group.keys():  # those that schedules go by
+            group[name] *= SETBACK_RATE
+        self.numbers.n_setbacks += 1
+
+    def end_epoch(self, n_images: int, n_batches: int) -> None:
+        """Note an epoch's means down."""
+        n = self.numbers
+        for name, value in (
+            ("loss", n.epoch_loss / n_images),
+            ("grad_norm", n.epoch_norm / n_batches),
+            ("learning_rate", n.rate),
+            ("seconds", n.epoch_seconds),
+        ):
+            self.history[name].append(value)
+        n.epoch_loss = n.epoch_norm = n.epoch_seconds = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as plain values and tensors."""
+        return {
+            "flow": self.flow.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "noise": self.noise_generator.get_state(),
+            "good": self.good,
+            "history": self.history,
+            "numbers": asdict(self.numbers),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.flow.load_state_dict(state["flow"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.noise_generator.set_state(state["noise"])
+        self.history.update(state["history"])
+        self.numbers = _Numbers(**state["numbers"])
+        self.good = [g.to(p.device) for g, p in zip(state["good"], self.flow.parameters(), strict=True)]
+
+
+@dataclass
+class _Numbers:
+    """How far a training has come."""
+
+    n_steps: int = 0
+    n_setbacks: int = 0
+    loss_before: float = math.nan
+    loss_after: float = math.nan
+    loss_limit: float = math.nan
+    rate: float = math.nan
+    epoch_loss: float = 0.0  # sums over the epoch's steps so far
+    epoch_norm: float = 0.0
+    epoch_seconds: float = 0.0

@@ -1,16 +1,26 @@
 """Files that are written whole or not at all."""
 
+import glob
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 __all__ = ["writing_whole"]
 
+_ENDING = ".part"
+
+ABANDONED_SECONDS = 3600
+"""An unfinished file that nobody has written to for so long is a killed process's."""
+
 
 @contextmanager
 def writing_whole(path: Path) -> Iterator[Path]:
     """Write a file beside another, and put it in its place once it is whole.
+
+    A process that is killed leaves an unfinished file, ``.NAME.*.part``. The next one that writes the same file an hour
+    later or more removes it.
 
     Parameters
     ----------
@@ -39,10 +49,24 @@ def writing_whole(path: Path) -> Iterator[Path]:
     ...     [path.name for path in Path(folder).iterdir()]
     ['a.txt']
     """
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    _remove_abandoned(path)
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}{_ENDING}")
     unfinished.touch(exist_ok=False)
     try:
         yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # such as that of a full disk
+            error.filename = str(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes have left behind of earlier attempts."""
+    oldest = time.time() - ABANDONED_SECONDS
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_ENDING}"):
+        with suppress(OSError):  # another process may be first
+            if left.stat().st_mtime < oldest:
+                left.unlink()

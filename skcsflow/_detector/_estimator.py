@@ -30,13 +30,13 @@ from skcsflow._detector._parameters import (
     check_value_range,
 )
 from skcsflow._detector._persistence import (
-    digest_of,
     pack_model,
     unpack_model,
     warn_of_other_versions,
 )
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import ThresholdsMixin
+from skcsflow._digests import digest_of
 from skcsflow._features import open_cache
 from skcsflow._images import (
     Framing,
@@ -178,6 +178,12 @@ class CSFlowDetector(
         :func:`feature_cache_info`. In a folder, `fit` also reads the training features
         from temporary files there, so that they need not fit into memory. Acts in every
         call.
+    checkpoint : path or None, default=None
+        A folder where the state of a training is saved as it goes, which takes a twentieth of its time at most. Where
+        the training is cut short, by an interrupt or by the end of the process, the next `fit` with the same
+        parameters and images goes on from there, and ends with the same model bit for bit. The file is
+        removed once `fit` is done. Trainings that differ have files of their own, so that all fits of a search may
+        share a folder. Acts in `fit` and `partial_fit`.
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` takes CUDA where there is one and the `engine` can
         use it, else the CPU. Acts in `fit`, and when a saved detector is loaded.
@@ -286,6 +292,7 @@ class CSFlowDetector(
         score_mode: str = "fused",
         map_mode: str = "fused",
         memory: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         device: str | torch.device = "auto",
         precision: str = "auto",
         engine: str = "torch",
@@ -322,6 +329,7 @@ class CSFlowDetector(
         self.score_mode = score_mode
         self.map_mode = map_mode
         self.memory = memory
+        self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
         self.engine = engine

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from skcsflow._checkpoints import Checkpoint, check_folder
 from skcsflow._checks import user_stack_level
 from skcsflow._compute import (
     Runner,
@@ -32,11 +33,20 @@ from skcsflow._detector._parameters import check_image_shape, check_input_size
 from skcsflow._detector._persistence import place_model
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import AUTO_FPR
-from skcsflow._features import FeatureMaps, ImageFeatures, extract_features, gather_features, open_cache
+from skcsflow._digests import digest_of
+from skcsflow._features import (
+    FeatureMaps,
+    ImageFeatures,
+    extract_features,
+    gather_features,
+    in_batches,
+    open_cache,
+)
 from skcsflow._images import DIGEST_SIZE, Framing, ImageCollection, is_row_matrix
 from skcsflow._labels import normal_rows
 from skcsflow._scoring import MapMaker, join_frames, score_features
-from skcsflow._training import FlowTrainer, initialize_whitening, resolve_n_epochs
+from skcsflow._training import SETBACK_RATE, FlowTrainer, initialize_whitening, resolve_n_epochs
+from skcsflow._version import __version__
 from skcsflow.calibration import prediction_limit
 from skcsflow.nn import CSFlowModel
 
@@ -101,6 +111,7 @@ class FittingMixin:
     score_mode: str
     map_mode: str
     memory: Any
+    checkpoint: Any
     device: Any
     precision: str
     engine: str
@@ -154,6 +165,7 @@ class FittingMixin:
         """Fit; gives how far the loss has fallen."""
         size = check_input_size(self.input_size)
         check_image_shape(self.image_shape)
+        folder = None if self.checkpoint is None else check_folder(self.checkpoint)
         device = resolve_device(self.device, self.engine)
         check_engine(self.engine, self.precision, device)
         precision = resolve_precision(self.precision, device)
@@ -161,15 +173,12 @@ class FittingMixin:
         rows = self._readable_rows(images, normal_rows(y, len(images), is_table=is_row_matrix(X)), n_threads)
         images.contents = set()
         model_seed, order_seed = self._draw_seeds()
-        # By the seed of the first fit: images that it was trained on must not be held out of a training that goes on.
-        learnt, held_out = self._hold_out(len(rows), order_seed)
         has_few = len(rows) < LEAST_IMAGES
         keeps_thresholds = not reset and (has_few or hasattr(self, "calibration_scores_"))
         if has_few and self._holds_out() and reset:
             self._warn_of_few(len(rows))
         if is_continued:
             self._check_model_params(size)
-            order_seed += len(self.history_["loss"])  # other orders of the images than before
         model = on_new_thread(
             lambda: place_model(
                 self._copy_of_model() if is_continued else self._new_model(size, model_seed),
@@ -179,8 +188,22 @@ class FittingMixin:
         )
         runner = Runner(model, device, precision, self.engine)
         with self._training_features(runner, images, rows, n_threads) as training:
-            features, frames = training.features, training.frames_of(learnt)
             self._warn_of_large_tiles(images.framing, training.sizes)
+            features = training.features
+            checkpoint = None
+            if folder is not None:
+                started_by = {
+                    "n_epochs": n_epochs,
+                    "lr_schedule": lr_schedule,
+                    "seeds": [model_seed, order_seed],
+                }
+                key = self._checkpoint_key(runner, training, is_continued, started_by)
+                checkpoint = Checkpoint(folder, key, order_seed)
+                order_seed = checkpoint.seed
+            # By the seed of the first fit: images that it was trained on must not be held out of a training that goes
+            # on. The orders are others than before.
+            learnt, held_out = self._hold_out(len(rows), order_seed)
+            frames = training.frames_of(learnt)
             trainer = FlowTrainer(
                 n_epochs=resolve_n_epochs(n_epochs, len(frames), int(self.batch_size)),
                 batch_size=int(self.batch_size),
@@ -189,14 +212,14 @@ class FittingMixin:
                 weight_decay=float(self.weight_decay),
                 max_grad_norm=None if self.max_grad_norm is None else float(self.max_grad_norm),
                 precision=training_precision(self.precision, device),
-                seed=order_seed,
+                seed=order_seed + (len(self.history_["loss"]) if is_continued else 0),
                 noise=float(self.feature_noise),
                 n_threads=n_threads,
                 verbose=self.verbose,
             )
-            if self.whiten and not is_continued:
+            if self.whiten and not is_continued and (checkpoint is None or checkpoint.saved is None):
                 initialize_whitening(model.flow, features, frames)
-            gain = trainer.train(model.flow, features, frames)
+            gain = trainer.train(model.flow, features, frames, checkpoint)
             if self._compares() and not keeps_thresholds:  # or else kept thresholds would be of other scores
                 compared = score_features(runner, features, training.frames_of(held_out), n_threads=n_threads)
                 model.statistics.initialize(maps for *_, maps in compared)
@@ -211,6 +234,10 @@ class FittingMixin:
             self._set_thresholds(scores, peaks)
         images.warn_of_values(self._trained_values if is_continued else None)
         self._remember(images, is_continued)
+        if trainer.n_setbacks:
+            self._warn_of_setbacks(trainer.n_setbacks)
+        if checkpoint is not None:
+            checkpoint.remove()
         return gain
 
     def _remember(self, images: ImageCollection, is_continued: bool) -> None:
@@ -225,6 +252,26 @@ class FittingMixin:
         self._trained_images = np.frombuffer(b"".join(sorted(contents)), dtype=np.uint8).reshape(
             -1, DIGEST_SIZE
         )
+
+    def _checkpoint_key(
+        self, runner: Runner, training: TrainingFeatures, is_continued: bool, started_by: dict[str, Any]
+    ) -> dict[str, Any]:
+        """All that the outcome of a training depends on."""
+        if (
+            self.random_state is None
+        ):  # which means any seeds: those of the training that was cut short will do
+            started_by = {**started_by, "seeds": None}
+        rows = np.arange(len(training.features[0]))
+        return {
+            **self._training_params(),
+            **started_by,
+            "config": runner.model.config,
+            "flow": runner.model.flow.state_dict() if is_continued else None,
+            "features": [digest_of({"": maps}) for maps in in_batches(training.features, rows)],
+            "counts": training.counts,
+            "holds_out": self._holds_out(),
+            "computed_by": [*runner.kernels, str(torch.__version__), __version__],
+        }
 
     def _readable_rows(
         self, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
@@ -356,6 +403,15 @@ class FittingMixin:
             f"X has {n_images} images of good parts, too few to hold any out. Scores and thresholds go by the images "
             "that the flow is trained on, so that far more than 5 % of other good images will be flagged. Give at "
             f"least {LEAST_IMAGES} images, better 40, or call calibrate with good images that are not in X.",
+            ConvergenceWarning,
+            stacklevel=user_stack_level(),
+        )
+
+    def _warn_of_setbacks(self, n_setbacks: int) -> None:
+        warnings.warn(
+            f"Training diverged {n_setbacks} times. Each time the flow went back to its last good weights, and on with "
+            f"a learning rate {1 / SETBACK_RATE:g} times lower. Lower learning_rate={self.learning_rate!r} or "
+            f"max_grad_norm={self.max_grad_norm!r}.",
             ConvergenceWarning,
             stacklevel=user_stack_level(),
         )

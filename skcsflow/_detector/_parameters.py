@@ -84,6 +84,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "map_mode": [StrOptions({str(mode) for mode in AnomalyMapMode})],
     # computing
     "memory": [None, str, os.PathLike, HasMethods(["cache"])],
+    "checkpoint": [None, str, os.PathLike],
     "device": [str, torch.device],
     "precision": [StrOptions(set(PRECISIONS))],
     "engine": [StrOptions(set(ENGINES))],

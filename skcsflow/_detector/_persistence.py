@@ -1,8 +1,6 @@
 """Fitted model <-> plain numpy arrays and versions, for pickle and joblib."""
 
 import warnings
-from collections.abc import Iterator
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from skcsflow._compute import backbone_layout
 from skcsflow._version import __version__
 from skcsflow.nn import CSFlowModel
 
-__all__ = ["digest_of", "pack_model", "place_model", "unpack_model", "warn_of_other_versions"]
+__all__ = ["pack_model", "place_model", "unpack_model", "warn_of_other_versions"]
 
 # Not from the packages' metadata, which frozen applications lack.
 _VERSIONS = {"skcsflow": __version__, "timm": timm.__version__, "torch": str(torch.__version__)}
@@ -99,46 +97,3 @@ def place_model(model: CSFlowModel, device: torch.device, dtype: torch.dtype | N
     model.flow.to(memory_format=torch.channels_last)
     model.feature_extractor.to(memory_format=backbone_layout(device))
     return model.eval()
-
-
-def digest_of(state: dict[str, Any]) -> str:
-    """A digest of all numbers and strings of a detector's state, by which damaged files are told.
-
-    Parameters
-    ----------
-    state : dict
-        What is saved of the detector. Numbers count by their value and not by their type, which some formats change.
-        Of objects that are none of plain values, arrays, lists and dicts, such as a generator, only the class counts.
-
-    Returns
-    -------
-    str
-        The digest.
-    """
-    digest = blake2b(digest_size=16)
-    for piece in _pieces(state):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(value: Any) -> Iterator[bytes | memoryview]:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        yield f"array {value.dtype.str} {value.shape} ".encode()
-        yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-    elif isinstance(value, dict):
-        yield f"dict {len(value)} ".encode()
-        for key in sorted(value, key=repr):
-            yield from _pieces(key)
-            yield from _pieces(value[key])
-    elif isinstance(value, list | tuple | np.ndarray):
-        yield f"list {len(value)} ".encode()
-        for item in value:
-            yield from _pieces(item)
-    elif isinstance(value, set | frozenset):
-        yield from _pieces(sorted(value, key=repr))
-    elif isinstance(value, str | bytes | int | float | None):
-        yield f"{value!r} ".encode("utf-8", "surrogatepass")
-    else:
-        yield f"{type(value).__qualname__} ".encode()

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
@@ -187,6 +186,9 @@ class ThresholdsMixin:
         self, X: Any, defective: NDArray[np.bool_], cv: Any
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores and peaks of images by clones that were not trained on them."""
+        # Here and not above: it imports a library that draws one of Python's random numbers.
+        from sklearn.model_selection import KFold, check_cv
+
         self._check_model_params(check_input_size(self.input_size))
         wanted, known = self._training_params(), self._trained_by or {}
         others = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]

@@ -17,7 +17,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skcsflow import CSFlowDetector
-from skcsflow._detector._persistence import digest_of, pack_model, unpack_model
+from skcsflow._detector._persistence import pack_model, unpack_model
+from skcsflow._digests import digest_of
 
 CPU = torch.device("cpu")
 
