@@ -16,6 +16,10 @@ _FOLDERS = tuple(str(Path(path).parent) + os.sep for path in (__file__, sklearn.
 """Where this package's code is, and scikit-learn's, whose wrappers lie between it and a user's."""
 
 
+MOST_PIXELS = 2**14
+"""Height and width of images and tiles, at most: of twice as many, features alone would take 100 GB."""
+
+
 def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
     """Check the height and width of an image.
 
@@ -47,9 +51,9 @@ def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
     """
     value = size.tolist() if isinstance(size, np.ndarray) else size
     sides = value if isinstance(value, tuple | list) else (value, value)
-    if len(sides) != 2 or not all(_is_int(side) and side >= least for side in sides):
+    if len(sides) != 2 or not all(_is_int(side) and least <= side <= MOST_PIXELS for side in sides):
         raise ValueError(
-            f"{name} must be an int or a pair of ints (H, W), each {least} or more, got {size!r}."
+            f"{name} must be an int or a pair of ints (H, W), each from {least} to {MOST_PIXELS}, got {size!r}."
         )
     return int(sides[0]), int(sides[1])
 

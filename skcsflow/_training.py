@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from skcsflow._checkpoints import Checkpoint
+from skcsflow._checks import user_stack_level
 from skcsflow._compute import (
     CoreThreads,
     RecordedFunction,
@@ -133,6 +135,7 @@ class FlowTrainer:
     )
     n_setbacks: int = field(default=0, init=False)
     _recorded: dict[int, RecordedFunction] = field(default_factory=dict, init=False)
+    _n_halvings: int = field(default=0, init=False)
 
     def train(
         self,
@@ -315,13 +318,14 @@ class FlowTrainer:
                 return self._recorded_gradient(flow, of_part)
             return self._gradient(flow, of_part, weight=len(of_part[0]) / len(batch[0]))
 
-        total: Result = ()
-        for result in map_parts(gradient, self._parts(batch)):
-            if total:
-                torch._foreach_add_(list(total), list(result))
-            else:
-                total = result
-        loss, *gradients = total
+        while True:
+            try:
+                loss, *gradients = _sum_up(map_parts(gradient, self._parts(batch)))
+                break
+            except torch.OutOfMemoryError:
+                if self._parts(batch)[0].stop == 1:
+                    raise
+            self._halve_parts(self._parts(batch)[0].stop)  # here, as the error holds what was on the GPU
         for parameter, g in zip(parameters, gradients, strict=True):
             # The fused step takes numbers as they lie in memory.
             is_alike = g.stride() == parameter.stride()
@@ -337,10 +341,21 @@ class FlowTrainer:
             loss = weight * self._loss(flow, inputs[: flow.n_scales], inputs[flow.n_scales :])
             return [loss.detach(), *torch.autograd.grad(loss, list(flow.parameters()))]
 
+    def _halve_parts(self, size: int) -> None:
+        self._n_halvings += 1
+        self._recorded.clear()
+        torch.cuda.empty_cache()
+        warnings.warn(
+            f"The GPU's memory doesn't hold the training of {size} images at a time. From now on gradients of "
+            f"batch_size={self.batch_size} images are summed up over parts of {-(-size // 2)}, which gives the same "
+            "results but for the last digits.",
+            stacklevel=user_stack_level(),
+        )
+
     def _is_recorded(self, flow: CrossScaleFlow, device: torch.device) -> bool:
         # Launched one by one, the kernels of a step of the default flow take five times as long. Those of wide flows
         # compute for longer than they take to be launched, and their graphs would hold gigabytes.
-        if device.type != "cuda" or self.n_epochs == 1:
+        if device.type != "cuda" or self.n_epochs == 1 or self._n_halvings:
             return False
         if self.precision == "bfloat16":  # replayed steps gave other weights than the steps themselves
             return False
@@ -378,8 +393,11 @@ class FlowTrainer:
         return min(PART_SIZE, -(-self.batch_size // 2))
 
     def _parts(self, batch: list[Tensor]) -> list[slice]:
-        size = self.batch_size if batch[0].is_cuda else self._part_size
-        return [slice(start, start + size) for start in range(0, len(batch[0]), size)]
+        n_images = len(batch[0])
+        size = min(n_images, self.batch_size) if batch[0].is_cuda else self._part_size
+        for _ in range(self._n_halvings):
+            size = -(-size // 2)
+        return [slice(start, start + size) for start in range(0, n_images, size)]
 
     def _loss(self, flow: CrossScaleFlow, batch: list[Tensor], noise: Sequence[Tensor] = ()) -> Tensor:
         device = batch[0].device
@@ -409,6 +427,16 @@ class FlowTrainer:
             f"Training diverged: loss {loss:.6g}, gradient norm {norm:.6g} in epoch {len(self.history['loss']) + 1}, "
             f"though it was begun {MOST_SETBACKS} times again from there with a lower rate. Lower {advice}."
         )
+
+
+def _sum_up(results: Iterable[Result]) -> Result:
+    total: Result = ()
+    for result in results:
+        if total:
+            torch._foreach_add_(list(total), list(result))
+        else:
+            total = result
+    return total
 
 
 @dataclass

@@ -111,6 +111,21 @@ def test_train_step_in_parts_has_the_gradient_of_the_whole_batch(n, noise):
     torch.testing.assert_close(norm, torch.cat([g.flatten() for g in expected]).norm(), rtol=1e-9, atol=0)
 
 
+def test_train_in_smaller_parts_where_the_memory_is_full_learns_the_same(monkeypatch):
+    _, expected = train()
+    original = FlowTrainer._gradient
+
+    def gradient(self, flow, inputs, weight=1.0):
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, flow, inputs, weight)
+
+    monkeypatch.setattr(FlowTrainer, "_gradient", gradient)
+    with pytest.warns(UserWarning, match=r"batch_size=4 images are summed up over parts of 1"):
+        _, flow = train()
+    torch.testing.assert_close(weights(flow), weights(expected), rtol=1e-3, atol=1e-5)
+
+
 def test_initialize_whitening_gives_the_same_bits_whatever_torchs_number_of_threads():
     generator = torch.Generator().manual_seed(0)
     features = [torch.randn(4, 192, s, s, generator=generator) for s in (4, 2, 1)]

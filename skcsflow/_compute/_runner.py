@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from skcsflow._checks import user_stack_level
 from skcsflow._compute._device import autocast, backbone_layout, cuda_kernels
 from skcsflow._compute._openvino import CompiledNetwork
 from skcsflow._compute._recorded import RecordedFunction
@@ -91,6 +93,7 @@ class Runner:
         self._preparing = threading.RLock()  # a trial may compile
         self._prepared: dict[Hashable, _Prepared] = {}
         self._group_outcomes: dict[Hashable, bool] = {}
+        self._n_halvings = 0
 
     def matches(self, model: CSFlowModel, device: torch.device, precision: str, engine: str) -> bool:
         """Whether this runs that model in that way."""
@@ -263,7 +266,8 @@ class Runner:
     @property
     def _batch_size(self) -> int:
         height, width = self.model.input_size
-        return max(1, min(GPU_BATCH_SIZE, GPU_BATCH_PIXELS // (height * width)))
+        size = min(GPU_BATCH_SIZE, GPU_BATCH_PIXELS // (height * width)) >> self._n_halvings
+        return max(1, size)
 
     @property
     def _most_together(self) -> int:
@@ -295,9 +299,38 @@ class Runner:
             is_cuda = self.device.type == "cuda"
             return unpack(self._run_recorded(function, network, batch) if is_cuda else function(batch))
 
-        if self.device.type == "cuda" or (len(items) == CPU_GROUP_SIZE and self._may_group(function, items)):
+        if self.device.type == "cuda":
+            return self._apply_within_memory(run, items)
+        if len(items) == CPU_GROUP_SIZE and self._may_group(function, items):
             return _apply_to_batch(run, items)
         return [result for item in items for result in _apply_to_batch(run, [item])]
+
+    def _apply_within_memory(self, run: Function, items: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        """Apply a function to items in batches that fit into a GPU's memory."""
+        while True:
+            size = self._batch_size
+            try:
+                batches = [items[k : k + size] for k in range(0, len(items), size)]
+                return [result for batch in batches for result in _apply_to_batch(run, batch)]
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            self._halve(size)  # here and not above, where the error still holds what was on the GPU
+
+    def _halve(self, size: int) -> None:
+        """Halve the batches, unless another thread has done so since they had this size."""
+        with self._preparing:
+            if self._batch_size < size:
+                return
+            self._n_halvings += 1
+            self._prepared.clear()  # recorded for the larger batch, they hold its memory
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        warnings.warn(
+            f"The memory of {self.device} doesn't hold {size} images at a time. From now on {self._batch_size} are "
+            "computed together, which gives the same results but for the last digits.",
+            stacklevel=user_stack_level(),
+        )
 
     def _run_recorded(self, function: Function, network: nn.Module, batch: list[Tensor]) -> list[Tensor]:
         batch = [t.to(self.device) for t in batch]

@@ -25,9 +25,12 @@ R = TypeVar("R")
 
 
 def resolve_n_threads(n_jobs: int | None) -> int:
-    """Number of threads that `n_jobs` means: None: as many as torch uses here; -1: one per core."""
+    """Number of threads that `n_jobs` means: None: as many as torch uses here; -1: one per core.
+
+    Of a container only the cores of its quota count, which torch doesn't know.
+    """
     if n_jobs is None:
-        return torch.get_num_threads()
+        return min(torch.get_num_threads(), joblib.cpu_count())
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 

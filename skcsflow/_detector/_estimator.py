@@ -568,7 +568,7 @@ class CSFlowDetector(
         return images
 
     def _collect(self, X: Any, *, reset: bool, first_row: int) -> ImageCollection:
-        num_channels: int = self.num_channels if reset else self.model_.config["num_channels"]
+        num_channels = int(self.num_channels if reset else self.model_.config["num_channels"])
         value_range = check_value_range(self.value_range)
         if is_row_matrix(X):
             check_rows(X)
@@ -608,6 +608,11 @@ class CSFlowDetector(
             state["model_"] = pack_model(state["model_"])
             state["_framing"] = self._framing.options
             del state["device_"]
+            # Paths as text: objects of them don't open on another system, nor in all formats.
+            paths = {
+                name: os.fspath(value) for name, value in state.items() if isinstance(value, os.PathLike)
+            }
+            state.update(paths)
             state["_digest"] = digest_of(state)
         return state
 

@@ -29,7 +29,13 @@ from skcsflow._compute import (
     resolve_precision,
     training_precision,
 )
-from skcsflow._detector._parameters import check_image_shape, check_input_size
+from skcsflow._detector._parameters import (
+    MOST_HIDDEN,
+    MOST_KERNEL,
+    check_counts,
+    check_image_shape,
+    check_input_size,
+)
 from skcsflow._detector._persistence import place_model
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import AUTO_FPR
@@ -48,7 +54,7 @@ from skcsflow._scoring import MapMaker, join_frames, score_features
 from skcsflow._training import SETBACK_RATE, FlowTrainer, initialize_whitening, resolve_n_epochs
 from skcsflow._version import __version__
 from skcsflow.calibration import prediction_limit
-from skcsflow.nn import CSFlowModel
+from skcsflow.nn import CSFlowModel, check_strides
 
 __all__ = ["FittingMixin"]
 
@@ -57,6 +63,9 @@ LEAST_IMAGES = 10
 
 HELD_OUT_SHARE = 0.2
 """Share of the training images that are held out."""
+
+MOST_COPIES = 0.1
+"""Share of copies among the training images up to which the images held out stand for fresh ones."""
 
 LEAST_GAIN = 0.02
 """Fall of the loss, in nats per dimension, with less of which a flow has hardly learnt."""
@@ -147,8 +156,17 @@ class FittingMixin:
                 one_core(),
             ):
                 return self._fit_steps(X, y, n_threads=n_threads, **options)
-        except BaseException:
+        except BaseException as error:
             self.__dict__ = before
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(
+                error
+            ):
+                error.add_note(
+                    f"The memory doesn't hold what is asked for. Lower input_size={self.input_size!r}, "
+                    f"cross_conv_hidden_channels={self.cross_conv_hidden_channels!r} or "
+                    f"batch_size={self.batch_size!r}; or set memory to a folder, from which fit reads the features of "
+                    "many images."
+                )
             raise
 
     def _fit_steps(
@@ -175,8 +193,6 @@ class FittingMixin:
         model_seed, order_seed = self._draw_seeds()
         has_few = len(rows) < LEAST_IMAGES
         keeps_thresholds = not reset and (has_few or hasattr(self, "calibration_scores_"))
-        if has_few and self._holds_out() and reset:
-            self._warn_of_few(len(rows))
         if is_continued:
             self._check_model_params(size)
         model = on_new_thread(
@@ -228,6 +244,8 @@ class FittingMixin:
             scores, peaks = self._score_training_images(runner, training, judged, make_map, n_threads)
         self._framing = images.framing
         self._set_fitted(runner, trainer, is_continued, n_epochs)
+        if reset:
+            self._warn_of_few(len(rows), len(images.contents or ()))
         if keeps_thresholds:
             self._warn_of_kept_thresholds(len(rows))
         else:
@@ -398,11 +416,25 @@ class FittingMixin:
                 stacklevel=user_stack_level(),
             )
 
-    def _warn_of_few(self, n_images: int) -> None:
+    def _warn_of_few(self, n_images: int, n_different: int) -> None:
+        n_copies = n_images - n_different
+        if n_different == 1:
+            reason = "All images of good parts in X are one and the same"
+        elif not self._holds_out():
+            return
+        elif n_images < LEAST_IMAGES:
+            reason = f"X has {n_images} images of good parts, too few to hold any out"
+        elif n_copies > MOST_COPIES * n_images:
+            reason = (
+                f"{n_copies} of the {n_images} images of good parts in X are copies of others, and some of those held "
+                "out of the training are copies of images in it"
+            )
+        else:
+            return
         warnings.warn(
-            f"X has {n_images} images of good parts, too few to hold any out. Scores and thresholds go by the images "
-            "that the flow is trained on, so that far more than 5 % of other good images will be flagged. Give at "
-            f"least {LEAST_IMAGES} images, better 40, or call calibrate with good images that are not in X.",
+            f"{reason}. Scores and thresholds go by images that the flow is trained on, so that far more than 5 % of "
+            f"other good images will be flagged. Give at least {LEAST_IMAGES} different images, better 40, or call "
+            "calibrate with good images that are not in X.",
             ConvergenceWarning,
             stacklevel=user_stack_level(),
         )
@@ -440,35 +472,29 @@ class FittingMixin:
             )
 
     def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
+        strides = check_strides(self.strides)
         hidden = self.cross_conv_hidden_channels
+        kernels = check_counts(
+            self.kernel_size, "kernel_size", MOST_KERNEL, int(self.n_coupling_blocks), "coupling blocks"
+        )
+        if any(size % 2 == 0 for size in kernels):
+            raise ValueError(f"kernel_size must be odd, got {self.kernel_size!r}.")
         return {
             "input_size": size,
-            "cross_conv_hidden_channels": int(hidden)
-            if isinstance(hidden, int | np.integer)
-            else tuple(int(n) for n in hidden),
+            "cross_conv_hidden_channels": check_counts(
+                hidden, "cross_conv_hidden_channels", MOST_HIDDEN, len(strides), "strides"
+            ),
             "n_coupling_blocks": int(self.n_coupling_blocks),
-            "kernel_sizes": self._kernel_sizes(),
+            "kernel_sizes": kernels,
             "clamp": float(self.clamp),
             "num_channels": int(self.num_channels),
             "backbone": self.backbone,
             "weights": None if self.weights is None else os.fspath(self.weights),
-            "strides": tuple(self.strides),
+            "strides": strides,
             "whiten": bool(self.whiten),
             "map_mode": str(self.map_mode),
             "score_mode": str(self.score_mode),
         }
-
-    def _kernel_sizes(self) -> tuple[int, ...]:
-        n_blocks = int(self.n_coupling_blocks)
-        if isinstance(self.kernel_size, int | np.integer):
-            return (int(self.kernel_size),) * n_blocks
-        sizes = tuple(self.kernel_size)
-        if len(sizes) != n_blocks:
-            raise ValueError(
-                f"kernel_size must be one number, or one for each of {n_blocks} coupling blocks, "
-                f"got {self.kernel_size!r}."
-            )
-        return sizes
 
     def _training_params(self) -> dict[str, Any]:
         """Parameters that the flow depends on, beside those of the model."""

@@ -8,15 +8,18 @@ from typing import Any
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_parameter_constraints
 
-from skcsflow._checks import check_size
+from skcsflow._checks import MOST_PIXELS, check_size
 from skcsflow._compute import ENGINES, PRECISIONS
 from skcsflow._training import LR_SCHEDULES
 from skcsflow.nn import AnomalyMapMode, ScoreMode
 
 __all__ = [
     "ACTING_AFTER_FIT",
+    "MOST_HIDDEN",
+    "MOST_KERNEL",
     "PAPER_PARAMS",
     "PARAMETER_CONSTRAINTS",
+    "check_counts",
     "check_image_shape",
     "check_input_size",
     "check_parameters_in_use",
@@ -46,14 +49,23 @@ PAPER_PARAMS: dict[str, Any] = {
 }
 """The paper's configuration: ``CSFlowDetector(**PAPER_PARAMS)``."""
 
+MOST_HIDDEN = 2**16
+"""Hidden channels, at most."""
+
+MOST_KERNEL = 63
+"""Size of a kernel, at most."""
+
+MOST_COUNT = 2**31 - 1
+"""Epochs, and images of a batch, at most: what torch counts with."""
+
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     # input
-    "input_size": [Interval(Integral, 32, None, closed="left"), "array-like"],
+    "input_size": [Interval(Integral, 32, MOST_PIXELS, closed="both"), "array-like"],
     "roi": ["array-like", str, os.PathLike, None],
-    "tile_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+    "tile_size": [Interval(Integral, 1, MOST_PIXELS, closed="both"), "array-like", None],
     "tile_overlap": [Interval(Real, 0, 0.9, closed="both")],
     "keep_aspect": ["boolean"],
-    "num_channels": [Interval(Integral, 1, None, closed="left")],
+    "num_channels": [Interval(Integral, 1, 2**12, closed="both")],
     "image_shape": ["array-like", None],
     "value_range": ["array-like", None],
     "on_error": [StrOptions({"raise", "nan"})],
@@ -62,19 +74,19 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "weights": [str, os.PathLike, None],
     "strides": ["array-like"],
     # flow
-    "n_coupling_blocks": [Interval(Integral, 1, None, closed="left")],
-    "cross_conv_hidden_channels": [Interval(Integral, 1, None, closed="left"), "array-like"],
-    "kernel_size": [Interval(Integral, 1, None, closed="left"), "array-like"],
-    "clamp": [Interval(Real, 0, None, closed="neither")],
+    "n_coupling_blocks": [Interval(Integral, 1, 1000, closed="both")],
+    "cross_conv_hidden_channels": [Interval(Integral, 1, MOST_HIDDEN, closed="both"), "array-like"],
+    "kernel_size": [Interval(Integral, 1, MOST_KERNEL, closed="both"), "array-like"],
+    "clamp": [Interval(Real, 0, 50, closed="right")],  # exp(50) is near what float32 holds once it is squared
     "whiten": ["boolean"],
     # training
-    "n_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "n_epochs": [StrOptions({"auto"}), Interval(Integral, 1, MOST_COUNT, closed="both")],
+    "batch_size": [Interval(Integral, 1, MOST_COUNT, closed="both")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
     "lr_schedule": [StrOptions(set(LR_SCHEDULES))],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "weight_decay": [Interval(Real, 0, 100, closed="both")],
     "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "feature_noise": [Interval(Real, 0, None, closed="left")],
+    "feature_noise": [Interval(Real, 0, 100, closed="both")],  # whitened features have a deviation of 1
     "warm_start": ["boolean"],
     "random_state": ["random_state"],
     # decision
@@ -121,22 +133,64 @@ def check_input_size(input_size: Any) -> tuple[int, int]:
 def check_image_shape(shape: Any) -> None:
     """Check the parameter `image_shape`."""
     if shape is not None and (
-        len(shape) not in (2, 3) or not all(isinstance(n, Integral) and int(n) > 0 for n in shape)
+        len(_items(shape)) not in (2, 3)
+        or not all(isinstance(n, Integral) and int(n) > 0 for n in _items(shape))
     ):
         raise ValueError(f"image_shape must be None, (H, W) or (H, W, C), got {shape!r}.")
+
+
+def check_counts(value: Any, name: str, most: int, n: int, of: str) -> tuple[int, ...]:
+    """Check a parameter that is one int for all, or an int for each.
+
+    Parameters
+    ----------
+    value : int or sequence of int
+        The parameter.
+    name : str
+        Its name, for error messages.
+    most : int
+        The largest value allowed.
+    n : int
+        How many there are.
+    of : str
+        What of, for error messages.
+
+    Returns
+    -------
+    tuple of int
+        One for each.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    counts = (value,) * n if isinstance(value, Integral) else _items(value)
+    if len(counts) != n or not all(isinstance(k, Integral) and 1 <= int(k) <= most for k in counts):
+        raise ValueError(
+            f"{name} must be an int from 1 to {most}, or one for each of {n} {of}, got {value!r}."
+        )
+    return tuple(map(int, counts))
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    """Items of a sequence or array; none of what is neither."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(value) if isinstance(value, list | tuple) else ()
 
 
 def check_value_range(value_range: Any) -> tuple[float, float] | None:
     """Check the parameter `value_range`, and give it as floats."""
     if value_range is None:
         return None
+    values = _items(value_range)
     if (
-        len(value_range) != 2
-        or not all(isinstance(value, Real) and isfinite(value) for value in value_range)
-        or not value_range[0] < value_range[1]
+        len(values) != 2
+        or not all(isinstance(value, Real) and isfinite(value) for value in values)
+        or not values[0] < values[1]
     ):
         raise ValueError(
             f"value_range must be None or two numbers, the values of black and of white, the first below the second; "
             f"got {value_range!r}."
         )
-    return float(value_range[0]), float(value_range[1])
+    return float(values[0]), float(values[1])

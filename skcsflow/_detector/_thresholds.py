@@ -148,8 +148,12 @@ class ThresholdsMixin:
         if not np.any(readable & ~defective):
             raise ValueError("No normal image of X can be read, so there is none to calibrate by.")
         scores, peaks, defective = scores[readable], peaks[readable], defective[readable]
-        self.offset_, self.map_threshold_ = threshold(scores), -threshold(-peaks)
-        self.calibration_scores_ = np.sort(scores[~defective])
+        # All at once: an interrupt between them would leave thresholds of two calibrations.
+        vars(self).update(
+            offset_=threshold(scores),
+            map_threshold_=-threshold(-peaks),
+            calibration_scores_=np.sort(scores[~defective]),
+        )
         return self
 
     def p_values(self, X: Any) -> NDArray[np.float64]:
@@ -228,7 +232,9 @@ class ThresholdsMixin:
         self._check_fitted_on(X, defective)
         scores, peaks = np.empty((2, len(rows)))
         cached = open_cache(self.memory) is not None
-        with nullcontext(self.memory) if cached else tempfile.TemporaryDirectory() as memory:
+        with (
+            nullcontext(self.memory) if cached else tempfile.TemporaryDirectory(prefix="skcsflow-") as memory
+        ):
             for learnt, held_out in splits:
                 fold: Any = clone(self).set_params(memory=memory, warm_start=False)
                 fold.fit(_take(X, learnt), labels[learnt])

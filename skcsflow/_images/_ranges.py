@@ -36,6 +36,7 @@ class ValueRanges:
         self.value_range = value_range
         self._lock = threading.Lock()
         self._of_types: dict[str, tuple[float, float]] = {}
+        self._all_are_plain = True
 
     def summary(self) -> dict[str, float]:
         """Highest value of the images of each type, scaled."""
@@ -58,6 +59,7 @@ class ValueRanges:
         with self._lock:
             lowest, highest = self._of_types.get(kind, (low, high))
             self._of_types[kind] = min(lowest, low), max(highest, high)
+            self._all_are_plain = self._all_are_plain and low == high
 
     def warn(self, trained: dict[str, float] | None) -> None:
         """Warn where values can't be what was meant.
@@ -69,6 +71,12 @@ class ValueRanges:
         """
         if not self._of_types:
             return
+        if trained is None and self._all_are_plain:
+            warnings.warn(
+                "Every image of X has one value all over: there is nothing to learn, and all other images will be "
+                "called anomalous. Look at what was read.",
+                stacklevel=user_stack_level(),
+            )
         scaled = [[self._scale(kind, value) for value in pair] for kind, pair in self._of_types.items()]
         lowest, highest = min(low for low, _ in scaled), max(high for _, high in scaled)
         largest = max(high for _, high in self._of_types.values())

@@ -10,6 +10,7 @@ from skcsflow.nn._anomaly_map import (
 from skcsflow.nn._coupling import CrossScaleCoupling, CrossScaleSubnet
 from skcsflow.nn._energies import EnergyStatistics
 from skcsflow.nn._extractor import MultiScaleFeatureExtractor
+from skcsflow.nn._extractor import check_strides as check_strides
 from skcsflow.nn._flow import CrossScaleFlow
 from skcsflow.nn._loss import CSFlowLoss
 from skcsflow.nn._model import CSFlowModel, CSFlowOutput

@@ -241,9 +241,8 @@ class MultiScaleFeatureExtractor(nn.Module):
 
 def check_strides(strides: Sequence[int]) -> tuple[int, ...]:
     """Check the parameter `strides`: each twice the one before."""
-    checked = (
-        tuple(strides) if isinstance(strides, Sequence | np.ndarray) and not isinstance(strides, str) else ()
-    )
+    is_sequence = isinstance(strides, Sequence | np.ndarray) and not isinstance(strides, str)
+    checked = tuple(strides) if is_sequence and getattr(strides, "shape", None) != () else ()
     if (
         not checked
         or not all(isinstance(s, Integral) and s >= 1 for s in checked)

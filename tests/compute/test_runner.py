@@ -227,3 +227,49 @@ def test_gpu_batches_are_limited_by_pixels_and_number():
         model = CSFlowModel(size, 8, 1, backbone="test_efficientnet", weights=None)
         sizes[size] = Runner(model, CPU, "float32")._batch_size
     assert sizes == {32: runner_module.GPU_BATCH_SIZE, 256: 24, 768: 2, (2000, 3000): 1}
+
+
+def test_batches_that_do_not_fit_into_the_memory_are_halved(model):
+    runner = Runner(model, torch.device("cpu"), "float32")
+    tried = []
+
+    def run(batch):
+        tried.append(len(batch[0]))
+        if len(batch[0]) > 9:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [batch[0] * 2]
+
+    items = [[torch.tensor(float(k))] for k in range(24)]
+    expected = runner._batch_size
+    with pytest.warns(
+        UserWarning, match=r"doesn't hold \d+ images at a time\. From now on \d+ are"
+    ) as warned:
+        results = runner._apply_within_memory(run, items)
+    assert [float(r[0]) for r in results] == [2.0 * k for k in range(24)]
+    assert runner._batch_size <= 9
+    assert len(warned) == runner._n_halvings
+    assert runner._batch_size == max(1, expected >> runner._n_halvings)
+    tried.clear()
+    runner._apply_within_memory(run, items)
+    assert max(tried) == runner._batch_size  # further calls begin with it
+
+
+def test_an_image_that_alone_does_not_fit_into_the_memory_raises(model):
+    runner = Runner(model, torch.device("cpu"), "float32")
+    runner._n_halvings = 20
+
+    def run(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        runner._apply_within_memory(run, [[torch.zeros(1)]])
+    assert runner._n_halvings == 20
+
+
+def test_a_batch_is_halved_once_by_threads_that_fail_together(model):
+    runner = Runner(model, torch.device("cpu"), "float32")
+    size = runner._batch_size
+    with pytest.warns(UserWarning, match="at a time"):
+        runner._halve(size)
+    runner._halve(size)
+    assert runner._n_halvings == 1

@@ -546,3 +546,29 @@ def test_a_detector_of_a_gpu_works_where_there_is_none(images, fitted, monkeypat
     np.testing.assert_allclose(loaded.score_samples(images), expected, rtol=tolerance)
     loaded.set_params(device="cpu", precision="float32").partial_fit(images[:8])
     assert loaded.device_.type == "cpu"
+
+
+# A GPU that is full
+
+
+@pytest.fixture
+def little_memory():
+    """Leave this process so little of the GPU's memory that no whole batch of large images fits."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 250e6) / total)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_batches_are_halved_where_the_memory_is_full_and_scores_stay(images, request):
+    detector = fit(images[:12], input_size=256, backbone="tf_efficientnet_lite0", n_epochs=1)
+    expected = detector.score_samples(images)
+    loaded = loaded_on(detector, "cuda")
+    del detector
+    request.getfixturevalue("little_memory")
+    with pytest.warns(UserWarning, match=r"doesn't hold \d+ images at a time"):
+        found = loaded.score_samples(images)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_array_equal(loaded.score_samples(images[:3]), found[:3])
