@@ -41,7 +41,7 @@ BELOW = {  # what each room may import of the package
     "monitoring": {"_checks"},
     "_scoring": {"_compute", "_features", "_images", "nn"},
     "_training": {"_compute", "_features", "nn"},
-    "_features": {"_compute", "_version"},
+    "_features": {"_checks", "_compute", "_version", "_whole_files"},
     "_compute": {"_images", "nn"},
     "_images": {"_checks"},
     "nn": {"_checks"},

@@ -37,7 +37,7 @@ from skcsflow._detector._persistence import (
 )
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import ThresholdsMixin
-from skcsflow._features import open_cache
+from skcsflow._features import FeatureCache, open_cache
 from skcsflow._images import (
     Framing,
     ImageCollection,
@@ -512,15 +512,16 @@ class CSFlowDetector(
         images.goes_on = self.on_error == "nan"
         if not images.goes_on:
             images.check_files()
-        scored = score_images(
-            self._current_runner(), images, n_threads=n_threads, cache=open_cache(self.memory)
-        )
-        return self._then_warn(scored, images)
+        cache = open_cache(self.memory)
+        scored = score_images(self._current_runner(), images, n_threads=n_threads, cache=cache)
+        return self._then_warn(scored, images, cache)
 
     def _then_warn(
-        self, scored: Generator[ImageScores, None, None], images: ImageCollection
+        self, scored: Generator[ImageScores, None, None], images: ImageCollection, cache: FeatureCache | None
     ) -> Generator[ImageScores, None, None]:
         yield from with_progress(scored, len(images), "scores and maps", self.verbose)
+        if cache is not None:
+            cache.warn()
         images.warn_of_errors("Their scores and maps are NaN.")
         images.warn_of_values(self._trained_values)
         n_known = len(self._known_images() & images.contents) if images.contents else 0
