@@ -281,6 +281,12 @@ def test_load_image_folder_missing_folder_raises(tmp_path, missing):
         load_image_folder(path)
 
 
+@pytest.mark.parametrize("category", ["../mvtec/bottle", "/", "..", ".", "", "bottle/train", ".hidden", 3])
+def test_load_image_folder_category_that_is_no_name_raises(bottle, category):
+    with pytest.raises((TypeError, ValueError), match="category must be"):
+        load_image_folder(bottle.parent, category=category)
+
+
 def test_load_image_folder_missing_category_raises(bottle):
     expected = str(bottle.parent / "cable")
     with pytest.raises(FileNotFoundError, match=f"category 'cable'.*{re.escape(expected)}"):

@@ -37,7 +37,7 @@ BELOW = {  # what each room may import of the package
         "report",
         "serving",
     },
-    "_files": {"_detector", "_whole_files"},
+    "_files": {"_checks", "_detector", "_whole_files"},
     "monitoring": {"_checks"},
     "_scoring": {"_compute", "_features", "_images", "nn"},
     "_training": {"_compute", "_features", "nn"},

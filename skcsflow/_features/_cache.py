@@ -141,9 +141,10 @@ class FeatureCache:
     def warn(self) -> None:
         """Warn once of all entries that were damaged, and once of all that could not be kept."""
         if self._damaged:
+            n = len(self._damaged)
             warnings.warn(
-                f"{len(self._damaged)} entries of the feature cache {self._name} were damaged. These images' features "
-                "were computed anew.",
+                f"The feature cache {self._name} had {n} damaged {'entry' if n == 1 else 'entries'}. The features of "
+                "these images were computed anew.",
                 stacklevel=user_stack_level(),
             )
         if self._not_kept:

@@ -100,14 +100,17 @@ def load_elpv(*, subset: str | None = None, return_X_y: bool = False) -> Any:
             'pip install "skcsflow[elpv]".'
         ) from error
 
-    folder = Path(elpv_dataset.__file__).parent / "data"
+    folder = Path(elpv_dataset.__file__).resolve().parent / "data"
     lines = (folder / "labels.csv").read_text(encoding="utf-8").splitlines()
     rows = [line.split() for line in lines if line.strip()]
     rows = [row for row in rows if subset in (None, row[2])]
 
     images = np.empty((len(rows), 300, 300), dtype=np.uint8)
     for image, (name, _, _) in zip(images, rows, strict=True):
-        image[...] = read_image(folder / name, f"The image {name!r}")
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder):
+            raise ValueError(f"The image {name!r} in {folder / 'labels.csv'} lies outside of its folder.")
+        image[...] = read_image(path, f"The image {name!r}")
     # The file rounds 1/3 and 2/3 to a few decimals.
     probability = np.rint([3 * float(row[1]) for row in rows]) / 3
     target = np.where(probability == 0, 1, -1).astype(np.int64)

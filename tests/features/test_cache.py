@@ -574,7 +574,7 @@ def test_memory_with_damaged_entries_computes_them_anew_and_warns_once(
     counted(log)
     for path in entries_in(tmp_path)[:3]:
         damage(path, how)
-    message = r"3 entries of the feature cache memory='.*' were damaged"
+    message = r"The feature cache memory='.*' had 3 damaged entries\."
     with pytest.warns(UserWarning, match=message) as caught:
         np.testing.assert_array_equal(detector.score_samples(X), scores)
     assert [w.filename for w in caught] == [__file__]
@@ -589,7 +589,7 @@ def test_fit_with_damaged_entries_warns_once_at_the_users_line(grey_images, tmp_
     offset = detector.offset_
     for path in entries_in(tmp_path):
         damage(path, "flipped bit")
-    with pytest.warns(UserWarning, match="4 entries of the feature cache") as caught:
+    with pytest.warns(UserWarning, match="had 4 damaged entries") as caught:
         detector.fit(grey_images[:4])
     assert [w.filename for w in caught if "damaged" in str(w.message)] == [__file__]
     assert detector.offset_ == offset
@@ -619,7 +619,7 @@ def test_memory_of_ones_own_with_a_damaged_entry_computes_it_anew():
     cache = open_cache(Memory())
     (found,) = cache.get_or_compute(["aa"], lambda missing: [entry(1.0)])
     assert found.frames[0][0][0, 0, 0] == 1
-    with pytest.warns(UserWarning, match="1 entries"):
+    with pytest.warns(UserWarning, match="had 1 damaged entry"):
         cache.warn()
 
 
