@@ -1,6 +1,7 @@
 """Checks of arguments that several rooms take."""
 
 import os
+import stat
 import sys
 from numbers import Integral, Real
 from pathlib import Path
@@ -10,10 +11,25 @@ import numpy as np
 import sklearn
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_finite_scores", "check_rate", "check_size", "explain_nan", "user_stack_level"]
+__all__ = [
+    "check_finite_scores",
+    "check_rate",
+    "check_regular_file",
+    "check_size",
+    "explain_nan",
+    "user_stack_level",
+]
 
 _FOLDERS = tuple(str(Path(path).parent) + os.sep for path in (__file__, sklearn.__file__))
 """Where this package's code is, and scikit-learn's, whose wrappers lie between it and a user's."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 MOST_PIXELS = 2**14
@@ -136,6 +152,38 @@ def check_finite_scores(
         hint = explain_nan(values[row]) if are_of_images else ""
         raise ValueError(f"{name} must be finite, but is {values[row]} at row {row}.{hint}")
     return values
+
+
+def check_regular_file(path: str | os.PathLike[str], name: str) -> None:
+    """Check that a path that is to be read is that of a file: reading devices, pipes and sockets may never end.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The path.
+    name : str
+        What messages call it, such as ``"X[3] ('part.png')"``.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        Where there is nothing, or it can't be looked at.
+    ValueError
+        Where it is something else.
+
+    Examples
+    --------
+    >>> from skcsflow._checks import check_regular_file
+    >>> check_regular_file("/", "roi ('/')")
+    Traceback (most recent call last):
+    ...
+    ValueError: roi ('/') is a folder, not a file.
+    """
+    if "\0" in os.fspath(path):
+        raise ValueError(f"{name} has a NUL character in its path, which no file can have.")
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    if kind != stat.S_IFREG:
+        raise ValueError(f"{name} is {_KINDS.get(kind, 'something else')}, not a file.")
 
 
 def explain_nan(value: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import joblib
 
+from skcsflow._checks import check_regular_file
 from skcsflow._detector import CSFlowDetector
 from skcsflow._whole_files import writing_whole
 
@@ -92,7 +93,7 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
     OSError
         Where the file can't be read.
     ValueError
-        Where the ending is another one, or the file is damaged or holds anything else.
+        Where the ending is another one, or it is no file, damaged, or holds anything else.
 
     See Also
     --------
@@ -108,6 +109,7 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
     """
     path = Path(path).expanduser()
     ending = _ending(path)
+    check_regular_file(path, f"The file {str(path)!r}")
     with path.open("rb"):  # the libraries' own messages name neither the file nor the trouble
         pass
     try:

@@ -101,6 +101,13 @@ def test_load_elpv_unknown_subset_raises(subset):
         load_elpv(subset=subset)
 
 
+@pytest.mark.parametrize("name", ["../cell.png", "images/../../cell.png", "/cell.png"])
+def test_load_elpv_of_labels_that_lead_out_of_the_package_raises(few_cells, name):
+    few_cells.write_text(f"{name} 0.0 mono\n")
+    with pytest.raises(ValueError, match=f"The image '{re.escape(name)}' of '.*labels.csv' lies outside"):
+        load_elpv()
+
+
 def test_load_elpv_without_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "elpv_dataset", None)
     with pytest.raises(ImportError, match=re.escape('pip install "skcsflow[elpv]"')):
@@ -279,6 +286,12 @@ def test_load_image_folder_missing_folder_raises(tmp_path, missing):
     expected = path / ("train/good" if missing else "")
     with pytest.raises(FileNotFoundError, match=re.escape(repr(str(expected)))):
         load_image_folder(path)
+
+
+@pytest.mark.parametrize("category", ["../mvtec/bottle", "/", "..", ".", "", "bottle/train", ".hidden", 3])
+def test_load_image_folder_category_that_is_no_name_raises(bottle, category):
+    with pytest.raises((TypeError, ValueError), match="category must be"):
+        load_image_folder(bottle.parent, category=category)
 
 
 def test_load_image_folder_missing_category_raises(bottle):

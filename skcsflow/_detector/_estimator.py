@@ -37,8 +37,9 @@ from skcsflow._detector._persistence import (
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import ThresholdsMixin
 from skcsflow._digests import digest_of
-from skcsflow._features import open_cache
+from skcsflow._features import FeatureCache, open_cache
 from skcsflow._images import (
+    MAX_PIXELS,
     Framing,
     ImageCollection,
     check_images,
@@ -100,6 +101,10 @@ class CSFlowDetector(
         and lists all that don't begin as images do. ``"nan"``: go on without it, with a warning that lists
         such images. Their scores and maps are NaN, `predict` gives -1, and `fit` and `calibrate` leave them
         out. Acts in every call.
+    max_pixels : int or None, default=160,000,000
+        Height times width that an image file may have, a mask of `roi` too. The header is looked at before anything
+        is decoded, as a small file may claim to have more pixels than there is memory. None: any number. Arrays
+        may be of any size. Acts in every call.
     backbone : str, default="tf_efficientnet_lite0"
         timm's name of the feature network. Acts in `fit`.
     weights : "auto", path or None, default="auto"
@@ -271,6 +276,7 @@ class CSFlowDetector(
         image_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         on_error: str = "raise",
+        max_pixels: int | None = MAX_PIXELS,
         backbone: str = "tf_efficientnet_lite0",
         weights: str | os.PathLike[str] | None = "auto",
         strides: Sequence[int] = (8, 16, 32, 64),
@@ -308,6 +314,7 @@ class CSFlowDetector(
         self.image_shape = image_shape
         self.value_range = value_range
         self.on_error = on_error
+        self.max_pixels = max_pixels
         self.backbone = backbone
         self.weights = weights
         self.strides = strides
@@ -520,15 +527,16 @@ class CSFlowDetector(
         images.goes_on = self.on_error == "nan"
         if not images.goes_on:
             images.check_files()
-        scored = score_images(
-            self._current_runner(), images, n_threads=n_threads, cache=open_cache(self.memory)
-        )
-        return self._then_warn(scored, images)
+        cache = open_cache(self.memory)
+        scored = score_images(self._current_runner(), images, n_threads=n_threads, cache=cache)
+        return self._then_warn(scored, images, cache)
 
     def _then_warn(
-        self, scored: Generator[ImageScores, None, None], images: ImageCollection
+        self, scored: Generator[ImageScores, None, None], images: ImageCollection, cache: FeatureCache | None
     ) -> Generator[ImageScores, None, None]:
         yield from with_progress(scored, len(images), "scores and maps", self.verbose)
+        if cache is not None:
+            cache.warn()
         images.warn_of_errors("Their scores and maps are NaN.")
         images.warn_of_values(self._trained_values)
         n_known = len(self._known_images() & images.contents) if images.contents else 0
@@ -560,6 +568,7 @@ class CSFlowDetector(
             tile_size=self.tile_size,
             tile_overlap=float(self.tile_overlap),
             aspect=size if self.keep_aspect else None,
+            max_pixels=self.max_pixels,
         )
 
     def _check_X(self, X: Any, *, reset: bool, first_row: int = 0) -> ImageCollection:
@@ -591,7 +600,7 @@ class CSFlowDetector(
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self, name):
                     delattr(self, name)
-        return check_images(X, num_channels, value_range, first_row=first_row)
+        return check_images(X, num_channels, value_range, first_row=first_row, max_pixels=self.max_pixels)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

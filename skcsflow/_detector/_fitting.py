@@ -41,6 +41,7 @@ from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import AUTO_FPR
 from skcsflow._digests import digest_of
 from skcsflow._features import (
+    FeatureCache,
     FeatureMaps,
     ImageFeatures,
     extract_features,
@@ -203,7 +204,8 @@ class FittingMixin:
             )
         )
         runner = Runner(model, device, precision, self.engine)
-        with self._training_features(runner, images, rows, n_threads) as training:
+        cache = open_cache(self.memory)
+        with self._training_features(runner, images, rows, n_threads, cache) as training:
             self._warn_of_large_tiles(images.framing, training.sizes)
             features = training.features
             checkpoint = None
@@ -242,6 +244,8 @@ class FittingMixin:
             judged = held_out if self.contamination == "auto" else np.arange(len(rows))
             make_map = MapMaker(runner.map_generator, images.framing)
             scores, peaks = self._score_training_images(runner, training, judged, make_map, n_threads)
+        if cache is not None:
+            cache.warn()
         self._framing = images.framing
         self._set_fitted(runner, trainer, is_continued, n_epochs)
         if reset:
@@ -332,10 +336,14 @@ class FittingMixin:
 
     @contextmanager
     def _training_features(
-        self, runner: Runner, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
+        self,
+        runner: Runner,
+        images: ImageCollection,
+        rows: NDArray[np.int64],
+        n_threads: int,
+        cache: FeatureCache | None,
     ) -> Iterator[TrainingFeatures]:
         """Feature maps of the training images, for as long as the context lasts."""
-        cache = open_cache(self.memory)
         folder = None if cache is None else cache.folder
         sizes: list[tuple[int, int]] = []
         counts: list[int] = []

@@ -69,6 +69,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "image_shape": ["array-like", None],
     "value_range": ["array-like", None],
     "on_error": [StrOptions({"raise", "nan"})],
+    "max_pixels": [Interval(Integral, 1, None, closed="left"), None],
     # backbone
     "backbone": [str],
     "weights": [str, os.PathLike, None],
@@ -109,7 +110,16 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
 }
 """Types and ranges, as scikit-learn's validation takes them."""
 
-ACTING_AFTER_FIT = ("image_shape", "value_range", "on_error", "memory", "engine", "n_jobs", "verbose")
+ACTING_AFTER_FIT = (
+    "image_shape",
+    "value_range",
+    "on_error",
+    "max_pixels",
+    "memory",
+    "engine",
+    "n_jobs",
+    "verbose",
+)
 """Parameters that are used, and so checked, in every call after `fit` too."""
 
 

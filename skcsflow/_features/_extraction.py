@@ -227,5 +227,4 @@ class FeatureExtraction:
 
 
 def _tensors(entry: CachedFeatures) -> list[list[Tensor]]:
-    # With Memory(mmap_mode="r") arrays are read-only, which torch doesn't take.
-    return [[torch.from_numpy(m if m.flags.writeable else m.copy()) for m in maps] for maps in entry.frames]
+    return [[torch.from_numpy(m) for m in maps] for maps in entry.frames]

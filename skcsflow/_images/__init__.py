@@ -4,13 +4,21 @@ from skcsflow._images._collection import DIGEST_SIZE, ImageCollection, check_ima
 from skcsflow._images._containers import EXTENSIONS, as_sequence, list_images, visible_entries, walk_files
 from skcsflow._images._framing import Framing
 from skcsflow._images._masks import mask_files, read_mask_file
-from skcsflow._images._reader import content_size, image_size, load_file, read_image, read_pil
+from skcsflow._images._reader import (
+    MAX_PIXELS,
+    content_size,
+    image_size,
+    load_file,
+    read_image,
+    read_pil,
+)
 from skcsflow._images._rows import check_rows, is_row_matrix, resolve_image_shape
 from skcsflow._images._standardize import standardize
 
 __all__ = [
     "DIGEST_SIZE",
     "EXTENSIONS",
+    "MAX_PIXELS",
     "Framing",
     "ImageCollection",
     "as_sequence",

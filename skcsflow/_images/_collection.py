@@ -13,13 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import issparse
 from torch import Tensor
 
 from skcsflow._checks import user_stack_level
-from skcsflow._images._containers import IMAGE_TYPES, as_sequence, is_arrow_table, is_missing
+from skcsflow._images._containers import IMAGE_TYPES, as_sequence, check_tensor, is_arrow_table, is_missing
 from skcsflow._images._framing import Framing
 from skcsflow._images._ranges import ValueRanges
-from skcsflow._images._reader import NPY, ImageFile, check_header, decode_reduced, load_file, read_pil
+from skcsflow._images._reader import (
+    MAX_PIXELS,
+    NPY,
+    ImageFile,
+    check_header,
+    decode_reduced,
+    load_file,
+    read_pil,
+)
 
 __all__ = ["DIGEST_SIZE", "DecodedImage", "ImageCollection", "check_images"]
 
@@ -62,6 +71,8 @@ class ImageCollection(Sequence[Tensor]):
         What becomes 0 and 1; None: integers are scaled by the range of their type, see :func:`standardize`.
     first_row : int, default=0
         Row that messages count from, where these are a part of a stream.
+    max_pixels : int or None, default=160,000,000
+        Pixels of an image that are read from a file at most; None: any number.
 
     Attributes
     ----------
@@ -83,12 +94,14 @@ class ImageCollection(Sequence[Tensor]):
         row_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         first_row: int = 0,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         self.items = items
         self.num_channels = num_channels
         self.row_shape = row_shape
         self.value_range = value_range
         self.first_row = first_row
+        self.max_pixels = max_pixels
         self.ranges = ValueRanges(value_range)
         self.contents: set[bytes] | None = None
         self.errors: dict[int, str] = {}
@@ -127,7 +140,7 @@ class ImageCollection(Sequence[Tensor]):
                 try:
                     self._check_not_missing(row, item)
                     if isinstance(item, str | os.PathLike):
-                        check_header(item, self._name(row, item))
+                        check_header(item, self._name(row, item), self.max_pixels)
                 except ValueError as error:
                     errors[row] = str(error)
             return errors
@@ -173,8 +186,10 @@ class ImageCollection(Sequence[Tensor]):
         content = self._item(i)
         if isinstance(content, str | os.PathLike):
             content = load_file(content, self._name(i, content))
+        elif isinstance(content, Tensor):
+            check_tensor(content, self._name(i))
         elif isinstance(content, Image.Image):
-            content = read_pil(content, self._name(i, content), self.num_channels)
+            content = read_pil(content, self._name(i, content), self.num_channels, self.max_pixels)
         elif isinstance(content, bytes | bytearray | memoryview | BytesIO):
             data = content.getvalue() if isinstance(content, BytesIO) else bytes(content)
             content = ImageFile(data.startswith(NPY), data)
@@ -231,7 +246,7 @@ class ImageCollection(Sequence[Tensor]):
         is_file = isinstance(content, ImageFile)
         item, size = content, None
         if is_file:
-            item, size = decode_reduced(content, self.num_channels, name, least_size)
+            item, size = decode_reduced(content, self.num_channels, name, least_size, self.max_pixels)
         if not isinstance(item, Tensor):
             item = np.asarray(item)
             if self.row_shape is not None:
@@ -337,7 +352,12 @@ class ImageCollection(Sequence[Tensor]):
 
 
 def check_images(
-    X: Any, num_channels: int, value_range: tuple[float, float] | None = None, *, first_row: int = 0
+    X: Any,
+    num_channels: int,
+    value_range: tuple[float, float] | None = None,
+    *,
+    first_row: int = 0,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> ImageCollection:
     """Check images that aren't rows of a 2-D array.
 
@@ -354,6 +374,8 @@ def check_images(
         What becomes 0 and 1.
     first_row : int, default=0
         Row that messages count from.
+    max_pixels : int or None, default=160,000,000
+        As of :class:`ImageCollection`.
 
     Returns
     -------
@@ -363,7 +385,8 @@ def check_images(
     Raises
     ------
     TypeError
-        Where X or a row of it is nothing that can be an image, or rows differ in kind.
+        Where X or a row of it is nothing that can be an image, or is a sparse or nested tensor or one without values,
+        or rows differ in kind.
     ValueError
         Where X is empty, or has a wrong rank or layout.
     """
@@ -383,11 +406,14 @@ def check_images(
             raise ValueError("X is a masked array with masked values. Fill them, such as with X.filled(0).")
         X = X.data
     if isinstance(X, Tensor):
+        check_tensor(X, "X")
         if X.ndim != 4:
             raise ValueError(f"A tensor X must have shape (n, C, H, W), got {tuple(X.shape)}.")
         _check_not_empty(len(X))
         _check_channels(tuple(X.shape[1:]), num_channels, True, "X")
         return ImageCollection(X, num_channels, value_range=value_range)
+    if issparse(X):
+        raise TypeError(f"X is a {type(X).__name__}, which is sparse. Pass X.toarray().")
     if _is_numeric(X):
         _check_array(X, num_channels)
         return ImageCollection(X, num_channels, value_range=value_range)
@@ -414,7 +440,9 @@ def check_images(
         for i, kind in kinds.items():
             if kind != kinds[first]:
                 raise TypeError(f"X mixes kinds of images: X[{first}] is {kinds[first]}, X[{i}] is {kind}.")
-    return ImageCollection(X, num_channels, value_range=value_range, first_row=first_row)
+    return ImageCollection(
+        X, num_channels, value_range=value_range, first_row=first_row, max_pixels=max_pixels
+    )
 
 
 def _is_numeric(X: Any) -> bool:
@@ -456,6 +484,7 @@ def _kind(item: Any, i: int) -> str:
     if isinstance(item, Image.Image):
         return "a PIL image"
     if isinstance(item, Tensor):
+        check_tensor(item, f"X[{i}]")
         return "a tensor"
     if isinstance(item, bytes | bytearray | memoryview | BytesIO):
         return "the content of a file"

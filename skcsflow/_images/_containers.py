@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +17,7 @@ __all__ = [
     "EXTENSIONS",
     "IMAGE_TYPES",
     "as_sequence",
+    "check_tensor",
     "find_images",
     "is_arrow_table",
     "is_missing",
@@ -36,6 +38,22 @@ IMAGE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, BytesIO, Image.Im
 """What an image may be given as."""
 
 
+def check_tensor(tensor: Tensor, name: str) -> None:
+    """Check that a tensor holds its values, one for each place.
+
+    Raises
+    ------
+    TypeError
+        Where it doesn't.
+    """
+    if tensor.is_meta:
+        raise TypeError(f"{name} is a tensor on the meta device, which has no values. Pass one that has.")
+    if tensor.is_nested:
+        raise TypeError(f"{name} is a nested tensor. Pass the list of its tensors: list(X.unbind()).")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} is a sparse tensor ({tensor.layout}). Pass a dense one: X.to_dense().")
+
+
 def is_missing(item: Any) -> bool:
     """Whether it stands for an image that is missing: None, or what tables hold for it, NaN or pandas' NA."""
     return item is None or (isinstance(item, float) and item != item) or type(item).__name__ == "NAType"
@@ -50,7 +68,8 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     """List the image files of a folder, sorted.
 
     Images are files with the extension png, jpg, jpeg, jfif, jp2, j2k, jpx, bmp, tif, tiff, webp, pbm, pgm, pnm, ppm
-    or npy, in upper or lower case. Hidden files and folders, whose names begin with a dot, are left out.
+    or npy, in upper or lower case. Hidden files and folders, whose names begin with a dot, are left out. Links to files
+    are followed, and with `recursive` those to folders too, wherever they lead.
 
     Parameters
     ----------

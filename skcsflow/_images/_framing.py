@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from skcsflow._checks import check_size
+from skcsflow._images._containers import check_tensor
 from skcsflow._images._masks import read_mask_file
-from skcsflow._images._reader import read_pil
+from skcsflow._images._reader import MAX_PIXELS, read_pil
 
 __all__ = ["Box", "Framing", "check_roi"]
 
@@ -39,6 +40,8 @@ class Framing:
     aspect : tuple of int (H, W), default=None
         Size whose aspect ratio frames take, growing in one direction. None: they keep their own, and are stretched
         to the network's input.
+    max_pixels : int or None, default=160,000,000
+        Pixels that are read of the mask at most, where it is a file; None: any number.
     """
 
     def __init__(
@@ -48,11 +51,12 @@ class Framing:
         tile_size: Any = None,
         tile_overlap: float = 0.25,
         aspect: tuple[int, int] | None = None,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         self.tile_size = None if tile_size is None else check_size(tile_size, "tile_size")
         self.tile_overlap = float(tile_overlap)
         self.aspect = aspect
-        roi = check_roi(roi)
+        roi = check_roi(roi, max_pixels)
         self.mask = roi if isinstance(roi, np.ndarray) else None
         self.region = roi if isinstance(roi, tuple) else None
         if self.mask is not None:
@@ -209,13 +213,15 @@ class Framing:
         return self.region
 
 
-def check_roi(roi: Any) -> Box | NDArray[np.bool_] | None:
+def check_roi(roi: Any, max_pixels: int | None = MAX_PIXELS) -> Box | NDArray[np.bool_] | None:
     """Check a region of interest, and read it where it is a file.
 
     Parameters
     ----------
     roi : None, tuple of int (min_row, min_col, max_row, max_col), array-like of shape (H, W), PIL image or path
         The region. Of an array and of an image, the pixels that aren't 0.
+    max_pixels : int or None, default=160,000,000
+        Pixels that are read of a file at most; None: any number.
 
     Returns
     -------
@@ -230,10 +236,13 @@ def check_roi(roi: Any) -> Box | NDArray[np.bool_] | None:
     if roi is None:
         return None
     if isinstance(roi, str | os.PathLike):
-        mask = read_mask_file(roi, f"roi ({os.fspath(roi)!r})")
+        mask = read_mask_file(roi, f"roi ({os.fspath(roi)!r})", max_pixels)
     else:
         if isinstance(roi, Image.Image):
-            roi = read_pil(roi.convert("L"), "roi")
+            pixels = read_pil(roi, "roi", max_pixels=max_pixels)
+            roi = pixels if pixels.ndim == 2 else pixels.any(axis=2)
+        if isinstance(roi, Tensor):
+            check_tensor(roi, "roi")
         try:
             values = np.asarray(roi.detach().cpu() if isinstance(roi, Tensor) else roi)
         except ValueError as error:  # nested lists of different lengths

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skcsflow._images._reader import ImageFile, decode_file, load_file
+from skcsflow._images._reader import MAX_PIXELS, ImageFile, decode_file, load_file
 
 __all__ = ["mask_files", "read_mask_file"]
 
@@ -22,7 +22,9 @@ def mask_files(mask: Any) -> tuple[str | os.PathLike[str], ...] | None:
     return files if all(isinstance(file, str | os.PathLike) for file in files) else None
 
 
-def read_mask_file(path: str | os.PathLike[str], name: str) -> NDArray[np.bool_]:
+def read_mask_file(
+    path: str | os.PathLike[str], name: str, max_pixels: int | None = MAX_PIXELS
+) -> NDArray[np.bool_]:
     """Read a file as a boolean mask.
 
     Parameters
@@ -31,6 +33,8 @@ def read_mask_file(path: str | os.PathLike[str], name: str) -> NDArray[np.bool_]
         The file.
     name : str
         What error messages call the mask, such as ``"masks[3] ('part_mask.png')"``.
+    max_pixels : int or None, default=160,000,000
+        Pixels that are read at most; None: any number.
 
     Returns
     -------
@@ -42,10 +46,10 @@ def read_mask_file(path: str | os.PathLike[str], name: str) -> NDArray[np.bool_]
     Raises
     ------
     ValueError
-        If the file doesn't exist, can't be read as an image, or holds NaN.
+        If the file doesn't exist, can't be read as an image, has too many pixels, or holds NaN.
     """
     file = load_file(path, name)
-    values = decode_file(file, 3, name)
+    values = decode_file(file, 3, name, max_pixels)
     if values.ndim == 3 and values.shape[2] <= 4:
         values = values[..., :3].max(axis=2)
     if values.ndim != 2 or values.size == 0:

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from skcsflow._checks import check_regular_file
+
 __all__ = [
+    "MAX_PIXELS",
     "NPY",
     "ImageFile",
     "check_header",
@@ -27,6 +30,9 @@ __all__ = [
     "read_image",
     "read_pil",
 ]
+
+MAX_PIXELS = 160_000_000
+"""Pixels of an image that are read by default. Cameras have up to 151 million; a small file may claim any number."""
 
 _ORIENTATION = 0x0112
 """The EXIF tag of an image's rotation."""
@@ -55,6 +61,9 @@ _MOST_PAGES = 16
 
 _BAND_PIXELS = 2**18
 """Pixels that are copied out of a PIL image at a time: Pillow makes several copies on the way."""
+
+_MOST_PIXELS_PER_BYTE_OF_JPEG = 512
+"""Each block of 8 x 8 pixels has a bit at least."""
 
 _LOADING = threading.Lock()
 """PIL opens images lazily; where one image is in X twice, two threads must not load it at once."""
@@ -88,10 +97,38 @@ def _naming(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ValueError(f"{name}: there is no such file.") from error
+    except _RefusedError as error:
+        raise ValueError(f"{name} {error}") from error.__cause__
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name} has more pixels than Pillow opens: {error} Where such images are meant, set "
+            "PIL.Image.MAX_IMAGE_PIXELS, and max_pixels."
+        ) from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} could not be read as an image: no format that Pillow knows") from error
     except Exception as error:  # decoders raise all kinds of errors on damaged files
         raise ValueError(f"{name} could not be read as an image: {error}") from error
+
+
+class _RefusedError(ValueError):
+    """Of an image that may be sound, but isn't read."""
+
+
+def _check_pixels(height: int, width: int, max_pixels: int | None) -> None:
+    if max_pixels is not None and height * width > max_pixels:
+        raise _RefusedError(
+            f"has {height} x {width} pixels (H x W), more than max_pixels={max_pixels}. Where such images are meant, "
+            "set max_pixels, or pass them as arrays."
+        )
+
+
+def _check_image(image: Image.Image, n_bytes: int, max_pixels: int | None) -> None:
+    """Check what the header of an image says of its size, before it is decoded."""
+    width, height = image.size
+    _check_pixels(height, width, max_pixels)
+    if image.format in ("JPEG", "MPO") and width * height > _MOST_PIXELS_PER_BYTE_OF_JPEG * n_bytes:
+        # The decoder would fill what is missing with grey.
+        raise ValueError(f"its {n_bytes} bytes are too few for {height} x {width} pixels: it is damaged")
 
 
 def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
@@ -116,10 +153,18 @@ def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
     """
     path = expand_home(path)
     with _naming(name):
+        _check_path(path)
         return ImageFile(path.suffix.lower() == ".npy", path.read_bytes())
 
 
-def check_header(path: str | os.PathLike[str], name: str) -> None:
+def _check_path(path: Path) -> None:
+    try:
+        check_regular_file(path, "")
+    except ValueError as error:
+        raise _RefusedError(str(error).strip()) from error
+
+
+def check_header(path: str | os.PathLike[str], name: str, max_pixels: int | None = MAX_PIXELS) -> None:
     """Check that a file is there and begins as an image does, without reading the rest of it.
 
     Raises
@@ -128,26 +173,32 @@ def check_header(path: str | os.PathLike[str], name: str) -> None:
         Where it isn't, as :func:`load_file` and :func:`decode_file` do.
     """
     path = expand_home(path)
-    with _naming(name), path.open("rb") as file:
-        start = file.read(len(NPY))
-        if not start:
-            raise ValueError(_EMPTY)
-        if path.suffix.lower() == ".npy":
-            if start != NPY:
-                raise ValueError("it is no file of NumPy's format")
-        else:
-            file.seek(0)
-            with Image.open(file):
-                pass
+    with _naming(name):
+        _check_path(path)
+        with path.open("rb") as file:
+            n_bytes = os.fstat(file.fileno()).st_size
+            if n_bytes == 0:
+                raise ValueError(_EMPTY)
+            if path.suffix.lower() == ".npy":
+                _check_pixels(*_npy_size(file, n_bytes), max_pixels)
+            else:
+                with Image.open(file) as image:
+                    _check_image(image, n_bytes, max_pixels)
 
 
-def decode_file(file: ImageFile, num_channels: int, name: str) -> NDArray[Any]:
+def decode_file(
+    file: ImageFile, num_channels: int, name: str, max_pixels: int | None = MAX_PIXELS
+) -> NDArray[Any]:
     """Decode the bytes of an image file at its full size: :func:`decode_reduced` without a `least_size`."""
-    return decode_reduced(file, num_channels, name, None)[0]
+    return decode_reduced(file, num_channels, name, None, max_pixels)[0]
 
 
 def decode_reduced(
-    file: ImageFile, num_channels: int, name: str, least_size: tuple[int, int] | None
+    file: ImageFile,
+    num_channels: int,
+    name: str,
+    least_size: tuple[int, int] | None,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> tuple[NDArray[Any], tuple[int, int] | None]:
     """Decode the bytes of an image file.
 
@@ -162,6 +213,8 @@ def decode_reduced(
     least_size : tuple of int (H, W) or None
         Read a JPEG at a half, a quarter or an eighth of its size where that is no smaller than this, upright:
         the decoder then leaves fine detail out, which takes a fraction of the time and memory.
+    max_pixels : int or None, default=160,000,000
+        Pixels that the header may say at most; None: any number.
 
     Returns
     -------
@@ -173,16 +226,18 @@ def decode_reduced(
     Raises
     ------
     ValueError
-        Where no format fits, the file is damaged or has several pages, or a package is missing that reads colours of
-        16 bits per channel.
+        Where no format fits, the file is damaged, has several pages or too many pixels, or a package is missing that
+        reads colours of 16 bits per channel.
     """
     with _naming(name):
         if not file.data:
             raise ValueError(_EMPTY)
         if file.is_npy:
+            _check_pixels(*_npy_size(BytesIO(file.data), len(file.data)), max_pixels)
             array: NDArray[Any] = np.load(BytesIO(file.data), allow_pickle=False)
             return array, None
         with Image.open(BytesIO(file.data)) as image:
+            _check_image(image, len(file.data), max_pixels)
             _check_one_picture(image)
             size = None
             if _has_16_bit_channels(image):
@@ -201,10 +256,14 @@ def read_image(path: str | os.PathLike[str], name: str, num_channels: int = 3) -
     return decode_file(load_file(path, name), num_channels, name)
 
 
-def read_pil(image: Image.Image, name: str, num_channels: int = 3) -> NDArray[Any]:
+def read_pil(
+    image: Image.Image, name: str, num_channels: int = 3, max_pixels: int | None = MAX_PIXELS
+) -> NDArray[Any]:
     """Read the pixels of a PIL image, by the rules and with the errors of :func:`decode_file`."""
     with _naming(name):
         with _LOADING:
+            if getattr(image, "tile", None):  # not decoded yet
+                _check_pixels(image.height, image.width, max_pixels)
             if _has_16_bit_channels(image):
                 raise ValueError(
                     "it has several channels of 16 bits, of which Pillow keeps 8. Pass the file's path in place of "
@@ -224,6 +283,8 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         Where the file can't be read as an image, naming it.
     """
     path = Path(path)
+    name = f"The file {str(path)!r}"
+    check_regular_file(path, name)
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -237,7 +298,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
                 exif = image.getexif()
             is_quarter_turned = exif.get(_ORIENTATION, 1) in _QUARTER_TURNS
     except Exception as error:  # decoders raise all kinds of errors on damaged files
-        raise ValueError(f"The file {str(path)!r} cannot be read as an image: {error}") from error
+        raise ValueError(f"{name} cannot be read as an image: {error}") from error
     return (width, height) if is_quarter_turned else (height, width)
 
 
@@ -273,7 +334,7 @@ def content_size(data: bytes, name: str) -> tuple[int, int]:
         if not data:
             raise ValueError(_EMPTY)
         if data.startswith(NPY):
-            return _npy_size(data)
+            return _npy_size(BytesIO(data), len(data))
         with Image.open(BytesIO(data), formats=_FORMATS_OF_STRANGERS) as image:
             if image.format == "TIFF":
                 with suppress(EOFError), Image.open(BytesIO(data)) as pages:
@@ -284,8 +345,10 @@ def content_size(data: bytes, name: str) -> tuple[int, int]:
     return height, width
 
 
-def _npy_size(data: bytes) -> tuple[int, int]:
-    file = BytesIO(data)
+def _npy_size(file: IO[bytes], n_bytes: int) -> tuple[int, int]:
+    if file.read(len(NPY)) != NPY:
+        raise ValueError("it is no file of NumPy's format")
+    file.seek(0)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
     if version not in read:
@@ -294,7 +357,7 @@ def _npy_size(data: bytes) -> tuple[int, int]:
     if dtype.hasobject or len(shape) not in (2, 3):
         raise ValueError(f"it has shape {shape} and type {dtype}; pass numbers of shape (H, W) or (H, W, C)")
     # NumPy takes memory for what the header says before it finds that the file is shorter.
-    n_bytes = len(data) - file.tell()
+    n_bytes -= file.tell()
     if math.prod(shape) * dtype.itemsize != n_bytes:
         raise ValueError(f"its header says shape {shape} of type {dtype}, but {n_bytes} bytes follow")
     return shape[0], shape[1]

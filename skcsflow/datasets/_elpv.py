@@ -107,6 +107,10 @@ def load_elpv(*, subset: str | None = None, return_X_y: bool = False) -> Any:
 
     images = np.empty((len(rows), 300, 300), dtype=np.uint8)
     for image, (name, _, _) in zip(images, rows, strict=True):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(
+                f"The image {name!r} of {str(folder / 'labels.csv')!r} lies outside of its folder."
+            )
         image[...] = read_image(folder / name, f"The image {name!r}")
     # The file rounds 1/3 and 2/3 to a few decimals.
     probability = np.rint([3 * float(row[1]) for row in rows]) / 3

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.utils import Bunch
 
 from skcsflow._checks import check_size
-from skcsflow._images import image_size, read_mask_file
+from skcsflow._images import MAX_PIXELS, image_size, read_mask_file
 from skcsflow.datasets._layouts import find_files, find_folder, find_good_folder, find_images, find_kinds
 
 _PathLike: TypeAlias = str | os.PathLike[str]
@@ -47,7 +47,8 @@ def load_image_folder(
 
     Of each file only the size is read: an estimator takes the paths as they are, and :func:`read_mask` reads masks.
     Images are files with the extensions that :func:`list_images` takes, but for npy. Hidden files and folders, whose
-    names begin with a dot, are ignored. Everything is sorted by name, so the order is the same on every system.
+    names begin with a dot, are ignored. Links to files and folders are followed, wherever they lead. Everything is
+    sorted by name, so the order is the same on every system.
 
     Parameters
     ----------
@@ -97,11 +98,11 @@ def load_image_folder(
     FileNotFoundError
         If `root`, `category` or ``train/good`` doesn't exist or isn't a folder.
     ValueError
-        If a folder of images is empty, masks lie among images, an image lies directly in ``test``, a folder there is
-        another spelling of `good`, two folders differ in case only, a mask belongs to no image or to two, or differs
-        in size from its image, an image has two masks that don't lie in a folder of its name, a file isn't an image,
-        or the layout is that of VisA or KolektorSDD. The message names the path. Truncated files are only noticed
-        when they are decoded.
+        If `category` or `good` is a path and no name, a folder of images is empty, masks lie among images, an image
+        lies directly in ``test``, a folder there is another spelling of `good`, two folders differ in case only, a
+        mask belongs to no image or to two, or differs in size from its image, an image has two masks that don't lie in
+        a folder of its name, a file isn't an image, or the layout is that of VisA or KolektorSDD. The message names the
+        path. Truncated files are only noticed when they are decoded.
 
     See Also
     --------
@@ -129,6 +130,7 @@ def load_image_folder(
     base = Path(root).expanduser()
     _check_folder(base, "root")
     if category is not None:
+        _check_name(category, "category")
         base = base / category
         _check_folder(base, f"category {category!r}")
     train = find_images(find_good_folder(base, good), mask_suffix)
@@ -177,7 +179,10 @@ def load_image_folder(
 
 
 def read_mask(
-    path: _PathLike | Sequence[_PathLike] | None, shape: int | tuple[int, int] | None = None
+    path: _PathLike | Sequence[_PathLike] | None,
+    shape: int | tuple[int, int] | None = None,
+    *,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> NDArray[np.bool_]:
     """Read the mask of an image as a boolean array, True where the image is defective.
 
@@ -191,6 +196,8 @@ def read_mask(
         them. None stands for "no defect" and gives an empty mask of the given `shape`.
     shape : int, pair of ints (H, W) or None, default=None
         Height and width to resize to, by nearest neighbour. None keeps the mask's own size.
+    max_pixels : int or None, default=160,000,000
+        Pixels that a file may have, by its header; None: any number.
 
     Returns
     -------
@@ -200,8 +207,8 @@ def read_mask(
     Raises
     ------
     ValueError
-        If a file doesn't exist or can't be read as an image, the files differ in size, there is none in the
-        sequence, `shape` isn't made of positive ints, or `path` and `shape` are both None.
+        If a file doesn't exist, can't be read as an image or has too many pixels, the files differ in size, there is
+        none in the sequence, `shape` isn't made of positive ints, or `path` and `shape` are both None.
 
     Examples
     --------
@@ -219,9 +226,9 @@ def read_mask(
         raise ValueError(
             f"path must name at least one file, got {path!r}. Pass None for an image without defect."
         )
-    mask = read_mask_file(paths[0], f"The mask {os.fspath(paths[0])!r}")
+    mask = read_mask_file(paths[0], f"The mask {os.fspath(paths[0])!r}", max_pixels)
     for other in paths[1:]:
-        part = read_mask_file(other, f"The mask {os.fspath(other)!r}")
+        part = read_mask_file(other, f"The mask {os.fspath(other)!r}", max_pixels)
         if part.shape != mask.shape:
             raise ValueError(
                 f"The masks of one image must have the same size, but {os.fspath(paths[0])!r} has shape {mask.shape} "

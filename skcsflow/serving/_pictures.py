@@ -47,7 +47,8 @@ def save_overlay(detector: CSFlowDetector, content: bytes, found: Inspection, pa
 
 def _in_8_bits(detector: CSFlowDetector, content: bytes) -> NDArray[np.uint8]:
     """Pixels for people to look at, of shape (H, W, 3)."""
-    pixels: torch.Tensor = check_images([content], detector.model_.config["num_channels"])[0]
+    num_channels = detector.model_.config["num_channels"]
+    pixels: torch.Tensor = check_images([content], num_channels, max_pixels=detector.max_pixels)[0]
     pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
     array: NDArray[Any] = pixels.movedim(0, -1).numpy()
     if array.dtype == np.uint8 and detector.value_range is None:

@@ -510,7 +510,8 @@ import os, sys, threading, time, types
 for name, path in (("skcsflow", sys.argv[1]), ("skcsflow._features", sys.argv[1] + "/_features")):
     sys.modules[name] = types.ModuleType(name)  # without torch, whose import takes seconds
     sys.modules[name].__path__ = [path]
-import joblib._store_backends, numpy as np
+from pathlib import Path
+import numpy as np
 from skcsflow._features._cache import CachedFeatures, open_cache
 cache = open_cache(sys.argv[2])
 def hang(*args):
@@ -518,7 +519,7 @@ def hang(*args):
     time.sleep(600)
 def compute(missing):
     return [CachedFeatures([[np.zeros((2, 3, 3), np.float32)]], (3, 3))]
-joblib._store_backends.FileSystemStoreBackend._move_item = staticmethod(hang)
+Path.replace = hang
 threading.Thread(target=cache.get_or_compute, args=(["00"], hang)).start()
 cache.get_or_compute(["01"], compute)
 """
@@ -543,16 +544,129 @@ def test_memory_of_a_writer_killed_while_computing_or_writing_has_no_lock_and_no
         assert found.frames[0][0][0, 0, 0] == cache.get(key).frames[0][0][0, 0, 0] == 7
 
 
-def test_memory_with_a_damaged_entry_computes_it_again(grey_images, tmp_path, log):
-    detector = CountingDetector(**FAST, memory=tmp_path).fit(grey_images[:4])
-    scores = detector.score_samples(grey_images[:4])
+# Damage, and folders that can't be written to
+
+
+def entries_in(folder):
+    return sorted(folder.rglob("output.pkl"))
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    path.unlink()
+    if how == "flipped bit":
+        path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    elif how == "truncated":
+        path.write_bytes(content[:100])
+    elif how == "empty":
+        path.touch()
+    elif how == "another object":
+        joblib.dump({"an": "object"}, path)
+
+
+@pytest.mark.parametrize("how", ["flipped bit", "truncated", "empty", "another object"])
+def test_memory_with_damaged_entries_computes_them_anew_and_warns_once(
+    grey_images, tmp_path, log, capfd, how
+):
+    X = grey_images[:4]
+    detector = CountingDetector(**FAST, memory=tmp_path).fit(X)
+    scores = detector.score_samples(X)
     counted(log)
-    damaged = sorted(tmp_path.rglob("output.pkl"))[0]
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    np.testing.assert_array_equal(detector.score_samples(grey_images[:4]), scores)
-    assert len(counted(log)) == 1
-    np.testing.assert_array_equal(detector.score_samples(grey_images[:4]), scores)
+    for path in entries_in(tmp_path)[:3]:
+        damage(path, how)
+    message = r"The feature cache memory='.*' had 3 damaged entries\."
+    with pytest.warns(UserWarning, match=message) as caught:
+        np.testing.assert_array_equal(detector.score_samples(X), scores)
+    assert [w.filename for w in caught] == [__file__]
+    assert len(counted(log)) == 3
+    assert "".join(capfd.readouterr()) == ""
+    np.testing.assert_array_equal(detector.score_samples(X), scores)
     assert counted(log) == []
+
+
+def test_fit_with_damaged_entries_warns_once_at_the_users_line(grey_images, tmp_path):
+    detector = CSFlowDetector(**FAST, memory=tmp_path).fit(grey_images[:4])
+    offset = detector.offset_
+    for path in entries_in(tmp_path):
+        damage(path, "flipped bit")
+    with pytest.warns(UserWarning, match="had 4 damaged entries") as caught:
+        detector.fit(grey_images[:4])
+    assert [w.filename for w in caught if "damaged" in str(w.message)] == [__file__]
+    assert detector.offset_ == offset
+
+
+def test_no_flipped_bit_of_an_entry_goes_unnoticed(tmp_path):
+    cache = open_cache(tmp_path)
+    key = "ab" * 16
+    cache.get_or_compute([key], lambda missing: [entry(1.5)])
+    (path,) = entries_in(tmp_path)
+    content = path.read_bytes()
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert cache.get(key) is None, bit
+        assert not path.exists()
+    path.write_bytes(content)
+    assert cache.get(key).frames[0][0][0, 0, 0] == 1.5
+
+
+def test_memory_of_ones_own_with_a_damaged_entry_computes_it_anew():
+    class Memory:
+        def cache(self, function, ignore):
+            return lambda key, compute: "anything"
+
+    cache = open_cache(Memory())
+    (found,) = cache.get_or_compute(["aa"], lambda missing: [entry(1.0)])
+    assert found.frames[0][0][0, 0, 0] == 1
+    with pytest.warns(UserWarning, match="had 1 damaged entry"):
+        cache.warn()
+
+
+READER = """
+import os, pickle, sys, warnings
+import numpy as np
+import torch
+from skcsflow import feature_cache_info
+detector, images, scores = pickle.load(open(sys.argv[1], "rb"))
+if sys.argv[3] == "nobody":
+    os.setuid(65534)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    detector.set_params(memory=sys.argv[2])
+    assert (detector.score_samples(images[:4]) == scores[:4]).all()
+    assert not caught, [str(w.message) for w in caught]
+    assert (detector.score_samples(images) == scores).all()
+    (warning,) = caught
+    assert "features of 3 images could not be kept in memory" in str(warning.message), warning.message
+    assert warning.filename == "<string>"
+    detector.fit(images[:4])
+assert sum("kept" in str(warning.message) for warning in caught) == 1
+assert feature_cache_info(sys.argv[2]).n_images == 4
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the permissions of Linux")
+def test_memory_in_a_folder_that_cannot_be_written_to_is_read(grey_images, tmp_path):
+    folder = tmp_path / "cache"
+    detector = CSFlowDetector(**FAST, memory=folder).fit(grey_images[:4])
+    scores = detector.set_params(memory=None).score_samples(grey_images[:7])
+    (tmp_path / "all.pkl").write_bytes(pickle.dumps((detector, grey_images[:7], scores)))
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for path in (tmp_path, *list(tmp_path.parents)[:2]):
+        path.chmod(0o755)
+    user = "nobody" if os.getuid() == 0 else "self"  # root may write anywhere
+    command = [sys.executable, "-c", READER, tmp_path / "all.pkl", folder, user]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_memory_in_a_folder_without_features_that_cannot_be_written_to_raises(tmp_path):
+    (tmp_path / "skcsflow-locks").write_text("a file where a folder should be")
+    with pytest.raises(OSError, match=r"memory='.*' can't be written to: "):
+        open_cache(tmp_path)
 
 
 # Searches

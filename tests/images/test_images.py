@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import sparse
 from sklearn.base import clone
 
 from skcsflow import CSFlowDetector
@@ -464,6 +465,10 @@ def nothing():
     yield GREY[0]
 
 
+def nested():
+    return torch.nested.nested_tensor([torch.zeros(3, 8, 8), torch.zeros(3, 9, 8)], layout=torch.jagged)
+
+
 OBJECTS_OF_3D = np.zeros((2, 4, 4), dtype=object)
 BAD_X = {
     "empty list": ([], ValueError, r"0 sample\(s\)"),
@@ -496,7 +501,17 @@ BAD_X = {
     "None and two kinds": ([None, GREY[0], "a.png"], TypeError, r"X\[1\] is an array, X\[2\] is a path"),
     "no image's bytes": ([b"a.png"], ValueError, r"X\[0\] could not be read as an image: no format"),
     "no such file": (["nowhere.png"], ValueError, r"X\[0\] \('nowhere.png'\): there is no such file"),
-    "a folder": (["."], ValueError, r"X\[0\] \('\.'\) could not be read"),
+    "a folder": (["."], ValueError, r"X\[0\] \('\.'\) is a folder, not a file"),
+    "NUL": (["a\0b"], ValueError, r"X\[0\] \('a\\x00b'\) has a NUL character in its path"),
+    "meta tensor": (torch.zeros(2, 3, 8, 8, device="meta"), TypeError, r"X is a tensor on the meta device"),
+    "meta tensors": ([torch.zeros(3, 8, 8, device="meta")], TypeError, r"X\[0\] is a tensor on the meta"),
+    "sparse tensor": (torch.zeros(2, 3, 8, 8).to_sparse(), TypeError, r"X is a sparse tensor.*to_dense\(\)"),
+    "sparse tensors": ([torch.zeros(3, 8, 8).to_sparse()], TypeError, r"X\[0\] is a sparse tensor"),
+    "nested tensor": (nested(), TypeError, r"X is a nested tensor.*unbind\(\)"),
+    "nested tensors": ([nested()], TypeError, r"X\[0\] is a nested tensor"),
+    "sparse rows": (sparse.csr_array(np.eye(16)), TypeError, "Sparse data was passed"),
+    "sparse cube": (sparse.coo_array(np.ones((2, 9, 9))), TypeError, r"X is a coo_array.*toarray\(\)"),
+    "sparse images": ([sparse.csr_matrix(np.eye(16))], TypeError, r"X\[0\] is of type csr_matrix"),
     "complex": (np.zeros((2, 4, 4), complex), TypeError, "X has dtype complex128"),
     "complex rows": (np.zeros((2, 16), complex), ValueError, "Complex data not supported"),
     "complex tensor": (torch.zeros(2, 3, 4, 4, dtype=torch.complex64), TypeError, r"X\[0\].*complex64"),
@@ -595,7 +610,7 @@ def test_score_samples_of_bad_files_and_images_raises_with_row_and_path(fitted, 
         pytest.raises(ValueError, match=r"X\[1\] could not be read as an image"),
     ):
         fitted.score_samples([Image.fromarray(COLOUR[0]), image])
-    with pytest.raises(ValueError, match=r"X\[0\] \('.*four\.npy'\) has shape \(1, 2, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"X\[0\] \('.*four\.npy'\) .* has shape \(1, 2, 2, 3\)"):
         fitted.score_samples([four])
 
 

@@ -40,7 +40,7 @@ def test_read_pil_of_any_mode_gives_its_grey_or_rgb_picture(mode, is_grey):
 def test_read_pil_of_lab_gives_the_rgb_picture():
     profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
     lab = ImageCms.profileToProfile(Image.fromarray(COLOUR), *profiles, outputMode="LAB")
-    assert np.abs(read_pil(lab, "the image") - COLOUR.astype(float)).mean() < 13
+    assert np.abs(read_pil(lab, "the image") - COLOUR.astype(float)).mean() < 2
 
 
 def test_read_pil_drops_alpha_unless_four_channels_are_asked_for():
@@ -148,7 +148,7 @@ def test_read_pil_of_a_truncated_file_raises_with_its_name(tmp_path):
 def test_read_image_of_what_is_no_image_raises_with_its_name(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
-    for name in ("text.png", "objects.npy", "."):
+    for name in ("text.png", "objects.npy"):
         with pytest.raises(ValueError, match="the image could not be read as an image"):
             read_image(tmp_path / name, "the image")
     with pytest.raises(ValueError, match="the image: there is no such file"):

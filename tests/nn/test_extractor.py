@@ -346,14 +346,40 @@ def test_weights_at_a_path_are_loaded_for_a_network_cut_by_stride(tmp_path):
 
 
 def test_weights_at_no_file_raise(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"weights must be .*, got '.*nowhere\.pth'"):
+    with pytest.raises(FileNotFoundError, match=r"weights must be .* none at '.*nowhere\.pth'"):
         create_backbone("test_efficientnet", tmp_path / "nowhere.pth")
 
 
 def test_weights_of_another_network_raise(tmp_path):
-    torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match="weights do not fit backbone='resnet18'"):
-        create_backbone("resnet18", tmp_path / "weights.pth")
+    weights = timm.create_model("test_efficientnet").state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save(weights, path)
+    message = r"^weights='.*weights\.pth' do not fit backbone='resnet18': \d+ tensors differ, the first: "
+    with pytest.raises(ValueError, match=message + r"conv1\.weight is missing"):
+        create_backbone("resnet18", path)
+    torch.save(weights | {"conv_stem.weight": torch.zeros(5, 3, 3, 3), "bn2.bias": torch.zeros(7)}, path)
+    with pytest.raises(
+        ValueError, match=r": 2 tensors differ, the first: size mismatch for conv_stem\.weight"
+    ):
+        create_backbone("test_efficientnet", path)
+
+
+def test_weights_that_do_not_fit_or_are_damaged_give_a_short_message(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_efficientnet").state_dict(), path)
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    for backbone, damaged in (
+        ("tf_efficientnet_lite0", content),
+        ("test_efficientnet", content[:-2000]),
+        ("test_efficientnet", b""),
+        ("test_efficientnet", flipped),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"^weights='.*weights\.pth' .*backbone='{backbone}'") as caught:
+            create_backbone(backbone, path)
+        assert len(str(caught.value)) < 400 + len(str(path))
 
 
 @pytest.mark.parametrize("content", [b"no weights", None])
