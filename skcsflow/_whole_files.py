@@ -1,9 +1,10 @@
 """Files that are written whole or not at all."""
 
-import glob
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,8 +20,8 @@ ABANDONED_SECONDS = 3600
 def writing_whole(path: Path) -> Iterator[Path]:
     """Write a file beside another, and put it in its place once it is whole.
 
-    A process that is killed leaves an unfinished file, ``.NAME.*.part``. The next one that writes the same file an hour
-    later or more removes it.
+    A process that is killed leaves an unfinished file, ``.NAME.*.part``. The next one that writes into the folder, an
+    hour later or more, removes it.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def writing_whole(path: Path) -> Iterator[Path]:
     ...     [path.name for path in Path(folder).iterdir()]
     ['a.txt']
     """
-    _remove_abandoned(path)
+    _remove_abandoned(path.parent)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}{_ENDING}")
     unfinished.touch(exist_ok=False)
     try:
@@ -63,10 +64,11 @@ def writing_whole(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what killed processes have left behind of earlier attempts."""
+@lru_cache(maxsize=64)  # once for a folder, and not for each of the many files that may go there
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes have left behind in a folder."""
     oldest = time.time() - ABANDONED_SECONDS
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_ENDING}"):
+    for left in folder.glob(f".*{_ENDING}"):
         with suppress(OSError):  # another process may be first
-            if left.stat().st_mtime < oldest:
+            if re.fullmatch(rf"\..+\.[0-9a-f]{{32}}\{_ENDING}", left.name) and left.stat().st_mtime < oldest:
                 left.unlink()

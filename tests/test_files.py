@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import subprocess
+import sys
+import time
 import zipfile
 
 import joblib
@@ -11,7 +14,7 @@ import skops.io
 from conftest import FAST
 from sklearn.linear_model import LinearRegression
 
-from skcsflow import CSFlowDetector, load, save
+from skcsflow import CSFlowDetector, _whole_files, load, save
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +145,62 @@ def test_another_value_in_a_file_is_told(detector, name):
     state[name] = "top" if isinstance(value, str) else value + np.spacing(value)
     with pytest.raises(ValueError, match="was damaged after it was saved"):
         CSFlowDetector().__setstate__(state)
+
+
+@pytest.mark.parametrize("ending", [".skops", ".joblib"])
+def test_paths_among_the_parameters_are_saved_as_text(fitted, tmp_path, ending):
+    fitted = pickle.loads(pickle.dumps(fitted)).set_params(memory=tmp_path / "cache", checkpoint=tmp_path)
+    save(fitted, tmp_path / f"detector{ending}")
+    loaded = load(tmp_path / f"detector{ending}")
+    assert loaded.memory == str(tmp_path / "cache")
+    assert loaded.checkpoint == str(tmp_path)
+    assert fitted.memory == tmp_path / "cache"
+
+
+def test_what_a_killed_process_left_is_removed_an_hour_later(tmp_path):
+    def left(name, hours):
+        path = tmp_path / name
+        path.write_bytes(b"half of it")
+        then = time.time() - 3600 * hours
+        os.utime(path, (then, then))
+        return path
+
+    old, young = left(f".a.npy.{'0' * 32}.part", 1.1), left(f".a.npy.{'1' * 32}.part", 0.9)
+    others = [left(".notes.part", 5), left(f"a.{'0' * 32}.part", 5)]
+    _whole_files._remove_abandoned.cache_clear()
+    with _whole_files.writing_whole(tmp_path / "b.npy") as unfinished:
+        unfinished.write_bytes(b"all of it")
+    assert not old.exists()
+    assert all(path.exists() for path in (young, *others))
+    assert (tmp_path / "b.npy").read_bytes() == b"all of it"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for files")
+@pytest.mark.parametrize("what", ["detector.joblib", "detector.skops", "maps.npy", "memory"])
+def test_a_disk_that_is_full_is_told_with_the_file(fitted, grey_images, tmp_path, what):
+    # The limit of a file's size stands in for the disk's: writing fails in the same way.
+    path = tmp_path / what
+    joblib.dump((fitted, grey_images), tmp_path / "given")
+    code = f"""
+import resource, joblib, skcsflow
+detector, X = joblib.load({str(tmp_path / "given")!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+path = {str(path)!r}
+try:
+    if path.endswith("memory"):
+        detector.set_params(memory=path).fit(X)
+    elif path.endswith(".npy"):
+        detector.save_maps(X, path)
+    else:
+        skcsflow.save(detector, path)
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "File too large" in done.stdout
+    assert repr(str(path)) in done.stdout
+    assert not list(tmp_path.glob("*.part"))
+    if what != "memory":
+        assert not path.exists()

@@ -115,10 +115,14 @@ def gather_features(
         for maps in items:
             for file, m in zip(files, maps, strict=True):
                 # Written, not mapped yet: a disk that is full then raises, and doesn't kill the process.
-                file.write(m.movedim(0, -1).contiguous().cpu().numpy().data)
+                try:
+                    file.write(m.movedim(0, -1).contiguous().cpu().numpy().data)
+                    file.flush()
+                except OSError as error:
+                    reason = f"{error.strerror}, for the features of the training images in memory"
+                    raise OSError(error.errno, reason, str(folder)) from error
         mapped = []
         for file, m in zip(files, first, strict=True):
-            file.flush()
             mapped.append(MappedMaps(file, m, device))
             opened.callback(mapped[-1].close)
         yield mapped

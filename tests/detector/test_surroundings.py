@@ -157,6 +157,36 @@ def test_forked_process_loads_fits_and_scores_with_the_same_bits(grey_images):
         torch.set_num_threads(before)
 
 
+# The process around it
+
+
+def test_import_draws_no_random_number_of_pythons():
+    in_new_process(
+        """
+        import random
+        random.seed(0)
+        before = random.getstate()
+        import skcsflow
+        assert random.getstate() == before
+        """
+    )
+
+
+def test_cores_that_the_process_may_not_use_are_not_counted():
+    # The variable is one of several limits that count, as a container's quota does.
+    in_new_process(
+        """
+        import torch
+        from skcsflow._compute import resolve_n_threads
+        torch.set_num_threads(2)
+        assert resolve_n_threads(None) == 1
+        assert resolve_n_threads(-1) == 1
+        assert resolve_n_threads(2) == 2
+        """,
+        LOKY_MAX_CPU_COUNT="1",
+    )
+
+
 # Parameters that are set after fit
 
 

@@ -1,7 +1,9 @@
 """The detector's thresholds: calibration with held-out images, and with clones that were fitted on others."""
 
 import copy
+import pickle
 import re
+import sys
 
 import joblib
 import numpy as np
@@ -287,3 +289,44 @@ def test_calibrate_cv_with_other_random_backbones_in_the_clones_raises(train, se
         detector.calibrate(train, fpr=0.2, cv=2)
     with pytest.raises(ValueError, match="was trained with random_state=None"):
         detector.set_params(random_state=0).calibrate(train, fpr=0.2, cv=2)
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_any_line_of_calibrate_leaves_one_calibration_whole(fitted_copy, grey_images):
+    detector = fitted_copy.calibrate(grey_images[:20], fpr=0.1)
+    names = ("offset_", "map_threshold_", "calibration_scores_")
+
+    def state():
+        return pickle.dumps([getattr(detector, name) for name in names])
+
+    before, found = state(), set()
+    code, lines = CSFlowDetector.calibrate.__code__, []
+
+    def calibrate(stop):
+        lines.clear()
+
+        def trace(frame, event, arg):
+            if frame.f_code is not code:
+                return None
+            if event == "line":
+                lines.append(frame.f_lineno)
+                if len(lines) == stop:
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            detector.calibrate(grey_images[20:], fpr=0.2)
+        finally:
+            sys.settrace(None)
+
+    calibrate(stop=None)
+    after, n_lines = state(), len(lines)
+    assert after != before
+    for stop in range(n_lines - 7, n_lines + 1):
+        detector.calibrate(grey_images[:20], fpr=0.1)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(stop)
+        found.add(state())
+    assert found <= {before, after}
+    assert before in found
