@@ -32,11 +32,7 @@ _KINDS = {
 }
 
 
-MOST_PIXELS = 2**14
-"""Height and width of images and tiles, at most: of twice as many, features alone would take 100 GB."""
-
-
-def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
+def check_size(size: Any, name: str, *, least: int = 1, most: int | None = None) -> tuple[int, int]:
     """Check the height and width of an image.
 
     Parameters
@@ -48,6 +44,8 @@ def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
         The parameter's name, for error messages.
     least : int, default=1
         The smallest height and width allowed.
+    most : int or None, default=None
+        The largest.
 
     Returns
     -------
@@ -67,10 +65,10 @@ def check_size(size: Any, name: str, *, least: int = 1) -> tuple[int, int]:
     """
     value = size.tolist() if isinstance(size, np.ndarray) else size
     sides = value if isinstance(value, tuple | list) else (value, value)
-    if len(sides) != 2 or not all(_is_int(side) and least <= side <= MOST_PIXELS for side in sides):
-        raise ValueError(
-            f"{name} must be an int or a pair of ints (H, W), each from {least} to {MOST_PIXELS}, got {size!r}."
-        )
+    largest = float("inf") if most is None else most
+    if len(sides) != 2 or not all(_is_int(side) and least <= side <= largest for side in sides):
+        bounds = f"{least} or more" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be an int or a pair of ints (H, W), each {bounds}, got {size!r}.")
     return int(sides[0]), int(sides[1])
 
 

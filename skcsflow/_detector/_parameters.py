@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_parameter_constraints
 
-from skcsflow._checks import MOST_PIXELS, check_size
+from skcsflow._checks import check_size
 from skcsflow._compute import ENGINES, PRECISIONS
+from skcsflow._images import LARGEST_SIDE
 from skcsflow._training import LR_SCHEDULES
 from skcsflow.nn import AnomalyMapMode, ScoreMode
 
@@ -60,9 +61,9 @@ MOST_COUNT = 2**31 - 1
 
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     # input
-    "input_size": [Interval(Integral, 32, MOST_PIXELS, closed="both"), "array-like"],
+    "input_size": [Interval(Integral, 32, LARGEST_SIDE, closed="both"), "array-like"],
     "roi": ["array-like", str, os.PathLike, None],
-    "tile_size": [Interval(Integral, 1, MOST_PIXELS, closed="both"), "array-like", None],
+    "tile_size": [Interval(Integral, 1, LARGEST_SIDE, closed="both"), "array-like", None],
     "tile_overlap": [Interval(Real, 0, 0.9, closed="both")],
     "keep_aspect": ["boolean"],
     "num_channels": [Interval(Integral, 1, 2**12, closed="both")],
@@ -137,7 +138,7 @@ def check_parameters_in_use(detector: Any, *others: str) -> None:
 
 def check_input_size(input_size: Any) -> tuple[int, int]:
     """Check the parameter `input_size`, and give it as (H, W)."""
-    return check_size(input_size, "input_size", least=32)
+    return check_size(input_size, "input_size", least=32, most=LARGEST_SIDE)
 
 
 def check_image_shape(shape: Any) -> None:

@@ -111,13 +111,14 @@ def gather_features(
         return
     with ExitStack() as opened:
         # The operating system deletes them, also where the process is killed.
-        files = [opened.enter_context(TemporaryFile(dir=folder, prefix="skcsflow-")) for _ in first]
+        files = [
+            opened.enter_context(TemporaryFile(buffering=0, dir=folder, prefix="skcsflow-")) for _ in first
+        ]
         for maps in items:
             for file, m in zip(files, maps, strict=True):
                 # Written, not mapped yet: a disk that is full then raises, and doesn't kill the process.
                 try:
-                    file.write(m.movedim(0, -1).contiguous().cpu().numpy().data)
-                    file.flush()
+                    _write(file, m.movedim(0, -1).contiguous().cpu().numpy().data.cast("B"))
                 except OSError as error:
                     reason = f"{error.strerror}, for the features of the training images in memory"
                     raise OSError(error.errno, reason, str(folder)) from error
@@ -126,6 +127,11 @@ def gather_features(
             mapped.append(MappedMaps(file, m, device))
             opened.callback(mapped[-1].close)
         yield mapped
+
+
+def _write(file: IO[bytes], content: memoryview) -> None:
+    while len(content):
+        content = content[file.write(content) :]
 
 
 def in_batches(features: Sequence[FeatureMaps], rows: NDArray[np.int64]) -> Iterator[list[Tensor]]:

@@ -2,7 +2,7 @@
 
 from skcsflow._images._collection import DIGEST_SIZE, ImageCollection, check_images
 from skcsflow._images._containers import EXTENSIONS, as_sequence, list_images, visible_entries, walk_files
-from skcsflow._images._framing import Framing
+from skcsflow._images._framing import LARGEST_SIDE, Framing
 from skcsflow._images._masks import mask_files, read_mask_file
 from skcsflow._images._reader import (
     MAX_PIXELS,
@@ -18,6 +18,7 @@ from skcsflow._images._standardize import standardize
 __all__ = [
     "DIGEST_SIZE",
     "EXTENSIONS",
+    "LARGEST_SIDE",
     "MAX_PIXELS",
     "Framing",
     "ImageCollection",
