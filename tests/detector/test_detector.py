@@ -63,7 +63,7 @@ def latent(detector, X):
 DEFAULTS = {
     "input_size": 256, "roi": None, "tile_size": None, "tile_overlap": 0.25, "keep_aspect": False,
     "num_channels": 3, "image_shape": None, "value_range": None, "on_error": "raise",
-    "backbone": "tf_efficientnet_lite0", "weights": "auto",
+    "max_pixels": 160_000_000, "backbone": "tf_efficientnet_lite0", "weights": "auto",
     "strides": (8, 16, 32, 64), "n_coupling_blocks": 2, "cross_conv_hidden_channels": 32,
     "kernel_size": 3, "clamp": 3.0, "whiten": True, "n_epochs": "auto", "batch_size": 8, "learning_rate": 4e-3,
     "lr_schedule": "one_cycle", "weight_decay": 1e-5, "max_grad_norm": 1.0, "feature_noise": 0.25,
@@ -179,7 +179,7 @@ def test_fit_with_a_parameter_out_of_range_raises_in_scikit_learns_words(make, i
 
 def test_fit_with_unreadable_weights_raises_with_their_path(make, images, tmp_path):
     for weights in ("nowhere.pt", Path("nowhere.pt")):
-        with pytest.raises(FileNotFoundError, match=r"weights must be .* got 'nowhere.pt'"):
+        with pytest.raises(FileNotFoundError, match=r"weights must be .* none at 'nowhere.pt'"):
             make(weights=weights).fit(images)
     path = tmp_path / "weights.pt"
     path.write_bytes(b"no weights")
