@@ -17,7 +17,7 @@ DTYPES = ("uint8", "uint16", "float32")
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Check that a parameter is one of some words."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}.")
 
 
