@@ -15,6 +15,7 @@ from sklearn.utils.validation import _num_samples
 
 __all__ = [
     "as_array",
+    "as_path",
     "as_random_state",
     "check_finite_scores",
     "check_number",
@@ -139,6 +140,23 @@ def as_array(values: Any, name: str) -> NDArray[Any]:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{name} can't be read as an array: {str(error).rstrip('.')}.") from error
+
+
+def as_path(path: Any, name: str) -> Path:
+    """A parameter as the path of a file or folder.
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
+    ValueError
+        If no path can be so.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, a str or path-like, got {path!r}.")
+    if "\0" in os.fspath(path):
+        raise ValueError(f"{name}={os.fspath(path)!r} holds a null character, which no path may.")
+    return Path(path).expanduser()
 
 
 def as_random_state(random_state: Any, name: str = "random_state") -> RandomState:

@@ -7,6 +7,7 @@ from typing import Any
 
 import joblib
 
+from skcsflow._checks import as_path
 from skcsflow._detector import CSFlowDetector
 from skcsflow._whole_files import writing_whole
 
@@ -32,7 +33,7 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        Where `detector` is something else.
+        Where `detector` is something else, or `path` is no path.
     ValueError
         Where the ending is another one.
     OSError
@@ -57,7 +58,7 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(detector, CSFlowDetector):
         raise TypeError(f"detector must be a CSFlowDetector, got {type(detector).__name__}.")
-    path = Path(path).expanduser().resolve()  # what a link points to is replaced, and not the link
+    path = as_path(path, "path").resolve()  # what a link points to is replaced, and not the link
     ending = _ending(path)
     with writing_whole(path) as unfinished:
         if ending == _SKOPS:
@@ -90,7 +91,9 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
     Raises
     ------
     OSError
-        Where the file can't be read.
+        Where the file can't be read, or is no regular file.
+    TypeError
+        Where `path` is no path.
     ValueError
         Where the ending is another one, or the file is damaged or holds anything else.
 
@@ -106,8 +109,11 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
     ...
     ValueError: The file 'detector.onnx' of a detector must end in .skops, .joblib, .pkl or .pickle.
     """
-    path = Path(path).expanduser()
+    path = as_path(path, "path")
     ending = _ending(path)
+    if path.exists() and not path.is_file():  # to open a pipe would wait for who writes to it
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise OSError(f"{str(path)!r} is {kind}. Name the file of a detector.")
     with path.open("rb"):  # the libraries' own messages name neither the file nor the trouble
         pass
     try:

@@ -26,7 +26,7 @@ def writing_whole(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        Where the folder doesn't exist, or can't be written to.
+        Where the folder doesn't exist, or can't be written to, or the path is a folder itself.
 
     Examples
     --------
@@ -39,6 +39,10 @@ def writing_whole(path: Path) -> Iterator[Path]:
     ...     [path.name for path in Path(folder).iterdir()]
     ['a.txt']
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {str(path)!r} in.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder. Name a file.")
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}.part")
     unfinished.touch(exist_ok=False)
     try:
