@@ -13,6 +13,7 @@ from skcsflow._regions import mark_pixels
 from skcsflow.plotting._arguments import check_drawing, check_given, number_shown
 from skcsflow.plotting._common import (
     check_keywords,
+    check_length,
     first,
     fitted_attribute,
     n_samples,
@@ -301,12 +302,12 @@ class AnomalyMapDisplay:
         check_keywords(cls, "from_maps", plot_params)
         images = as_sequence(images)
         n = n_samples(images, "images")
+        check_length(maps, n, "maps", "images")
         n_shown = number_shown(n, max_images)
         check_drawing(n_shown, **plot_params)
         given = check_given(
             n,
             "images",
-            maps=maps,
             y=y,
             kinds=kinds,
             titles=titles,
@@ -323,7 +324,7 @@ class AnomalyMapDisplay:
         images = first(images, n_shown)
         if titles is None:
             given["titles"] = file_names(images)
-        given["maps"] = read_maps(given["maps"])
+        given["maps"] = read_maps(first(maps, n_shown))
         if masks is not None:
             given["masks"] = read_masks(given["masks"])
         if predicted_masks is not None:

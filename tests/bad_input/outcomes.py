@@ -1,5 +1,6 @@
 """Cases of bad input, and what each must end in: an exact error, an exact result, or an exact warning."""
 
+import io
 import re
 import signal
 import warnings
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 SECONDS = 20
 """A case that takes longer hangs."""
@@ -103,6 +105,13 @@ def no_hang():
         if before is not None:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)
+
+
+def png(array):
+    """The content of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def run(call, outcome, *args):

@@ -151,7 +151,11 @@ BAD_SEEDS = ["abc", -1, 1.5, NAN, 2**32, [1, 2], np.random.default_rng(0)]
     ids=["DriftMonitor", "OneClassKFold"],
 )
 def test_bad_seed_is_refused_by_name(call, seed):
-    run(call, refused(ValueError, "^random_state must be None, an int from 0 to .* or a RandomState, got "), seed)
+    run(
+        call,
+        refused(ValueError, "^random_state must be None, an int from 0 to .* or a RandomState, got "),
+        seed,
+    )
 
 
 def test_drift_monitor_leaves_numpys_global_state():
