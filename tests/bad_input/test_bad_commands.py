@@ -71,7 +71,7 @@ ERRORS = {
     "score good -d unfitted.skops": UNFITTED,
     "score good -d d.skops -o a.txt": "--output must end in .csv or .jsonl or .parquet, got 'a.txt'",
     "score good -d d.skops -o no/a.csv": "No such folder, for --output: 'no'",
-    "score good -d d.skops --set n_epochs=3": "--set n_epochs: it acts in fit alone. Here these may be set: image_shape",
+    "score good -d d.skops --set n_epochs=3": "--set n_epochs: it acts in fit alone. Here these may be set: ",
     "score good -d d.skops --set n_jobs=0": "The 'n_jobs' parameter of CSFlowDetector must be .* Got 0 instead",
     "score good -d d.skops --set on_error=no": "The 'on_error' parameter of CSFlowDetector must be .* Got 'no' instead",
     "maps good -d d.skops -o good/maps": "--output 'good/maps' lies in the folder of the images. Name another one",
