@@ -127,7 +127,8 @@ def as_array(values: Any, name: str) -> NDArray[Any]:
     >>> as_array([[1, 2], [3, 4]], "y").shape
     (2, 2)
     """
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+    rows = values if isinstance(values, list | tuple) else [values]
+    if any(isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row) for row in rows):
         raise ValueError(
             f"{name} is a masked array with masked values. Fill them, such as with {name}.filled(0)."
         )
@@ -138,7 +139,7 @@ def as_array(values: Any, name: str) -> NDArray[Any]:
             values = values.detach().cpu()
             values = values.float() if str(values.dtype) == "torch.bfloat16" else values
         return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # the libraries whose arrays these may be raise all kinds of errors
         raise ValueError(f"{name} can't be read as an array: {str(error).rstrip('.')}.") from error
 
 

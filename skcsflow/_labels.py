@@ -64,7 +64,7 @@ def is_defect(
     """
     values = _as_column(y, name)
     if normal_label is not None:
-        if np.ndim(normal_label) != 0:
+        if hasattr(normal_label, "__len__") and not isinstance(normal_label, str | bytes):
             raise ValueError(f"normal_label must be one label, got {normal_label!r}.")
         labels = _as_list(values, name)
         if normal_label not in labels:
