@@ -118,9 +118,9 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
         pass
     try:
         loaded = _load_skops(path) if ending == _SKOPS else joblib.load(path)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
+    except (
+        Exception
+    ) as error:  # of a damaged file of all kinds: memory for what it says, a seek before its beginning
         reason = f"{str(error).strip() or type(error).__name__}".rstrip(".") + "."
         raise ValueError(
             f"The file {str(path)!r} can't be loaded: {reason} It may be damaged, or another program's."

@@ -42,6 +42,7 @@ def folder(tmp_path_factory, calibrated):
     for ending in ("skops", "joblib"):
         save(calibrated, f"whole.{ending}")
         content = Path(f"whole.{ending}").read_bytes()
+        Path(f"shifted.{ending}").write_bytes(content[1:])
         Path(f"half.{ending}").write_bytes(content[: len(content) // 2])
         middle = len(content) // 2
         Path(f"changed.{ending}").write_bytes(content[:middle] + b"?" * 64 + content[middle + 64 :])
@@ -76,6 +77,8 @@ def folder(tmp_path_factory, calibrated):
     ("changed-skops", lambda: load("changed.skops"),
      refused(ValueError, "^The file 'changed.skops' can't be loaded: ")),
     ("changed-joblib", lambda: load("changed.joblib"), refused(ValueError, "^The file 'changed.joblib' can't be load")),
+    ("shifted-skops", lambda: load("shifted.skops"), refused(ValueError, "^The file 'shifted.skops' can't be loaded: ")),
+    ("shifted-joblib", lambda: load("shifted.joblib"), refused(ValueError, "^The file 'shifted.joblib' can't be load")),
     ("dict", lambda: load("dict.joblib"), refused(ValueError, "^The file 'dict.joblib' holds a dict, not a CSFlow")),
     ("array", lambda: load("array.pkl"), refused(ValueError, "^The file 'array.pkl' holds a ndarray, not a CSFlow")),
 )  # fmt: skip

@@ -19,8 +19,8 @@ SAME = {
     "deadline": None,
     "suppress_health_check": list(HealthCheck),
 }
-EXAMPLES = {"images": 40, "anything": 40, "labels": 40, "parameters": 15, "numbers": 300, "files": 10, "models": 4,
-            "service": 20}  # fmt: skip
+EXAMPLES = {"images": 15, "anything": 25, "labels": 20, "parameters": 8, "numbers": 200, "files": 8, "models": 3,
+            "service": 10}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_target(name):
 
 
 def test_any_order_of_calls():
-    run_state_machine_as_test(Detectors, settings=settings(**SAME, max_examples=4, stateful_step_count=10))
+    run_state_machine_as_test(Detectors, settings=settings(**SAME, max_examples=3, stateful_step_count=8))
 
 
 @pytest.mark.slow
