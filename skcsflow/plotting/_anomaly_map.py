@@ -302,8 +302,8 @@ class AnomalyMapDisplay:
         check_keywords(cls, "from_maps", plot_params)
         images = as_sequence(images)
         n = n_samples(images, "images")
-        check_length(maps, n, "maps", "images")
         n_shown = number_shown(n, max_images)
+        check_length(maps, n, "maps", "images")
         check_drawing(n_shown, **plot_params)
         given = check_given(
             n,

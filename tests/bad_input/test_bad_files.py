@@ -77,7 +77,7 @@ def folder(tmp_path_factory, calibrated):
     ("changed-skops", lambda: load("changed.skops"),
      refused(ValueError, "^The file 'changed.skops' can't be loaded: ")),
     ("changed-joblib", lambda: load("changed.joblib"), refused(ValueError, "^The file 'changed.joblib' can't be load")),
-    ("shifted-skops", lambda: load("shifted.skops"), refused(ValueError, "^The file 'shifted.skops' can't be loaded: ")),
+    ("shifted-skops", lambda: load("shifted.skops"), refused(ValueError, "^The file 'shifted.skops' can't be load")),
     ("shifted-joblib", lambda: load("shifted.joblib"), refused(ValueError, "^The file 'shifted.joblib' can't be load")),
     ("dict", lambda: load("dict.joblib"), refused(ValueError, "^The file 'dict.joblib' holds a dict, not a CSFlow")),
     ("array", lambda: load("array.pkl"), refused(ValueError, "^The file 'array.pkl' holds a ndarray, not a CSFlow")),

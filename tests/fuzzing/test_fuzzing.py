@@ -11,7 +11,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from states import Detectors
 from targets import TARGETS
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals"),
+    pytest.mark.filterwarnings("ignore:Generating overly large repr"),  # of hypothesis, for itself
+]
 
 SAME = {
     "derandomize": True,
