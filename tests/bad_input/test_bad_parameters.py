@@ -161,11 +161,13 @@ def test_good_parameter_of_another_form_is_taken(name, value):
 @pytest.mark.parametrize(
     "name", ["image_shape", "value_range", "on_error", "memory", "engine", "n_jobs", "verbose"]
 )
-def test_parameter_that_acts_after_fit_is_checked_then(fitted_copy, grey_images, name):
-    fitted_copy.set_params(**{name: BY_SCIKIT_LEARN[name][0]})
+def test_parameter_that_acts_after_fit_is_checked_then(calibrated, name):
+    detector = CSFlowDetector()
+    vars(detector).update(vars(calibrated))
+    detector.set_params(**{name: BY_SCIKIT_LEARN[name][0]})
     words = rf"^The '{name}' parameter of CSFlowDetector must be .* Got .* instead\.$"
-    for call in (fitted_copy.score_samples, fitted_copy.predict, fitted_copy.transform, fitted_copy.score):
-        run(call, refused(InvalidParameterError, words), grey_images[:1])
+    for call in (detector.score_samples, detector.predict, detector.transform, detector.score):
+        run(call, refused(InvalidParameterError, words), X)
 
 
 @cases(

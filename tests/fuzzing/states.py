@@ -106,6 +106,12 @@ class Detectors(RuleBasedStateMachine):
         self.thresholds = self.detector.offset_, self.detector.map_threshold_
         assert np.mean(self.detector.predict(FRESH) == -1) <= fpr
 
+    @precondition(lambda self: self.is_fitted)
+    @rule()
+    def calibrate_and_fit(self):  # one after the other, which seldom happens by chance
+        self.calibrate(0.3)
+        self.fit(10, 0)
+
     @rule(change=CHANGES)
     def set_params(self, change):
         name, value = change

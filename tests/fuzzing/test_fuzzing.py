@@ -22,7 +22,7 @@ SAME = {
     "deadline": None,
     "suppress_health_check": list(HealthCheck),
 }
-EXAMPLES = {"images": 15, "anything": 25, "labels": 20, "parameters": 8, "numbers": 200, "files": 8, "models": 3,
+EXAMPLES = {"images": 15, "anything": 25, "labels": 20, "parameters": 40, "numbers": 200, "files": 8, "models": 3,
             "service": 10}  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_target(name):
 
 
 def test_any_order_of_calls():
-    run_state_machine_as_test(Detectors, settings=settings(**SAME, max_examples=3, stateful_step_count=8))
+    run_state_machine_as_test(Detectors, settings=settings(**SAME, max_examples=6, stateful_step_count=10))
 
 
 @pytest.mark.slow
