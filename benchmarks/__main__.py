@@ -20,6 +20,7 @@ BENCHMARKS = (
     "export",
     "scale",
     "serving",
+    "fuzz",
 )
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ PACKAGES = (
     "anomalib",
     "openvino",
     "onnxruntime",
+    "pillow",
+    "hypothesis",
 )
 
 

@@ -9,13 +9,22 @@ from typing import Any
 
 import numpy as np
 import sklearn
+from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _num_samples
 
 __all__ = [
+    "as_array",
+    "as_path",
+    "as_random_state",
     "check_finite_scores",
+    "check_number",
     "check_rate",
     "check_regular_file",
     "check_size",
+    "check_weights",
+    "count_rows",
     "explain_nan",
     "user_stack_level",
 ]
@@ -104,6 +113,131 @@ def check_rate(value: Any, name: str, *, may_be_one: bool = False) -> None:
         )
 
 
+def as_array(values: Any, name: str) -> NDArray[Any]:
+    """Read an array-like, without what NumPy passes over in silence or refuses in its own words.
+
+    Parameters
+    ----------
+    values : array-like or tensor
+        The values, of any type and shape.
+    name : str
+        Their name, for error messages.
+
+    Returns
+    -------
+    ndarray
+        The values; a memory-mapped file stays one.
+
+    Raises
+    ------
+    ValueError
+        If values are masked, or can't be read.
+
+    Examples
+    --------
+    >>> from skcsflow._checks import as_array
+    >>> as_array([[1, 2], [3, 4]], "y").shape
+    (2, 2)
+    """
+    rows = values if isinstance(values, list | tuple) else [values]
+    if any(isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row) for row in rows):
+        raise ValueError(
+            f"{name} is a masked array with masked values. Fill them, such as with {name}.filled(0)."
+        )
+    if isinstance(values, np.memmap):
+        return values
+    try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+        return np.asarray(values)
+    except Exception as error:  # the libraries whose arrays these may be raise all kinds of errors
+        raise ValueError(f"{name} can't be read as an array: {str(error).rstrip('.')}.") from error
+
+
+def as_path(path: Any, name: str) -> Path:
+    """A parameter as the path of a file or folder.
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
+    ValueError
+        If no path can be so.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, a str or path-like, got {path!r}.")
+    if "\0" in os.fspath(path):
+        raise ValueError(f"{name}={os.fspath(path)!r} holds a null character, which no path may.")
+    return Path(path).expanduser()
+
+
+def as_random_state(random_state: Any, name: str = "random_state") -> RandomState:
+    """A generator of random numbers; of None a new one, and not NumPy's global one, which is the user's.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+        The parameter.
+    name : str, default="random_state"
+        Its name, for error messages.
+
+    Returns
+    -------
+    RandomState
+        The generator.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> from skcsflow._checks import as_random_state
+    >>> as_random_state(-1)
+    Traceback (most recent call last):
+    ...
+    ValueError: random_state must be None, an int from 0 to 2**32 - 1 or a RandomState, got -1.
+    """
+    if random_state is None:
+        return RandomState()
+    try:
+        return check_random_state(random_state)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be None, an int from 0 to 2**32 - 1 or a RandomState, got {random_state!r}."
+        ) from None
+
+
+def count_rows(X: Any, name: str = "X") -> int:
+    """Number of rows of anything with rows.
+
+    Raises
+    ------
+    TypeError
+        If it has no length.
+    """
+    try:
+        return int(_num_samples(X))
+    except TypeError:
+        raise TypeError(f"{name} must be an array or a sequence, got {type(X).__name__}.") from None
+
+
+def check_number(value: Any, name: str, *, or_none: bool = False) -> None:
+    """Check that a parameter is a finite number, or None where that is allowed.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    if or_none and value is None:
+        return
+    if not isinstance(value, Real) or not np.isfinite(float(value)):
+        raise ValueError(f"{name} must be {'None or ' * or_none}a finite number, got {value!r}.")
+
+
 def check_finite_scores(
     scores: ArrayLike, name: str, *, allow_empty: bool = False, are_of_images: bool = True
 ) -> NDArray[np.float64]:
@@ -138,14 +272,15 @@ def check_finite_scores(
     >>> check_finite_scores([1, 2], "scores")
     array([1., 2.])
     """
-    values = np.asarray(scores)
+    values = as_array(scores, name)
     if values.ndim != 1:
         raise ValueError(f"{name} must have shape (n,), got shape {values.shape}.")
     if len(values) == 0 and not allow_empty:
         raise ValueError(f"{name} is empty.")
     if len(values) > 0 and values.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, got dtype {values.dtype}.")
-    values = values.astype(np.float64)
+    with np.errstate(over="ignore"):  # a number that no float64 holds is infinite, and refused as such
+        values = values.astype(np.float64)
     for row in np.flatnonzero(~np.isfinite(values))[:1]:
         hint = explain_nan(values[row]) if are_of_images else ""
         raise ValueError(f"{name} must be finite, but is {values[row]} at row {row}.{hint}")
@@ -182,6 +317,49 @@ def check_regular_file(path: str | os.PathLike[str], name: str) -> None:
     kind = stat.S_IFMT(os.stat(path).st_mode)
     if kind != stat.S_IFREG:
         raise ValueError(f"{name} is {_KINDS.get(kind, 'something else')}, not a file.")
+
+
+def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray[np.float64] | None:
+    """Check the weights of n images.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,) or None
+        Weights.
+    n : int
+        Number of images.
+    name : str
+        The parameter whose elements are weighted, for error messages.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64, or None
+        The weights, multiplied by a power of two that brings the largest near 1.
+
+    Raises
+    ------
+    TypeError
+        If they aren't real numbers.
+    ValueError
+        If they have another shape, or one is negative, NaN or infinite.
+    """
+    if sample_weight is None:
+        return None
+    given = as_array(sample_weight, "sample_weight")
+    if given.shape != (n,):
+        raise ValueError(
+            f"sample_weight must have shape ({n},), one weight per element of {name}, got shape {given.shape}."
+        )
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"sample_weight must hold real numbers, got dtype {given.dtype}.")
+    weights = given.astype(np.float64)
+    for i in np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[:1]:
+        raise ValueError(
+            f"sample_weight must be finite and not negative, but sample_weight[{i}] is {weights[i]}."
+        )
+    # No metric depends on the scale of the weights. Near 1, their products neither overflow nor underflow. A
+    # power of two changes no bit of them, except for those too small to matter beside the largest.
+    return np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
 
 
 def explain_nan(value: float) -> str:

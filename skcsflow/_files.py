@@ -7,7 +7,7 @@ from typing import Any
 
 import joblib
 
-from skcsflow._checks import check_regular_file
+from skcsflow._checks import as_path, check_regular_file
 from skcsflow._detector import CSFlowDetector
 from skcsflow._whole_files import writing_whole
 
@@ -33,7 +33,7 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        Where `detector` is something else.
+        Where `detector` is something else, or `path` is no path.
     ValueError
         Where the ending is another one.
     OSError
@@ -58,7 +58,7 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(detector, CSFlowDetector):
         raise TypeError(f"detector must be a CSFlowDetector, got {type(detector).__name__}.")
-    path = Path(path).expanduser().resolve()  # what a link points to is replaced, and not the link
+    path = as_path(path, "path").resolve()  # what a link points to is replaced, and not the link
     ending = _ending(path)
     with writing_whole(path) as unfinished:
         if ending == _SKOPS:
@@ -92,6 +92,8 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
     ------
     OSError
         Where the file can't be read.
+    TypeError
+        Where `path` is no path.
     ValueError
         Where the ending is another one, or it is no file, damaged, or holds anything else.
 
@@ -107,16 +109,16 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
     ...
     ValueError: The file 'detector.onnx' of a detector must end in .skops, .joblib, .pkl or .pickle.
     """
-    path = Path(path).expanduser()
+    path = as_path(path, "path")
     ending = _ending(path)
     check_regular_file(path, f"The file {str(path)!r}")
     with path.open("rb"):  # the libraries' own messages name neither the file nor the trouble
         pass
     try:
         loaded = _load_skops(path) if ending == _SKOPS else joblib.load(path)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
+    except (
+        Exception
+    ) as error:  # of a damaged file of all kinds: memory for what it says, a seek before its beginning
         reason = f"{str(error).strip() or type(error).__name__}".rstrip(".") + "."
         raise ValueError(
             f"The file {str(path)!r} can't be loaded: {reason} It may be damaged, or another program's."

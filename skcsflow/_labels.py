@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skcsflow._checks import as_array
+
 __all__ = ["NORMAL_NAMES", "check_labels", "is_defect", "normal_rows", "show_labels"]
 
 NORMAL_NAMES = ("good", "normal")
@@ -62,6 +64,8 @@ def is_defect(
     """
     values = _as_column(y, name)
     if normal_label is not None:
+        if hasattr(normal_label, "__len__") and not isinstance(normal_label, str | bytes):
+            raise ValueError(f"normal_label must be one label, got {normal_label!r}.")
         labels = _as_list(values, name)
         if normal_label not in labels:
             raise ValueError(
@@ -133,7 +137,7 @@ def normal_rows(y: ArrayLike | None, n: int, *, is_table: bool = False) -> NDArr
     rows = np.arange(n, dtype=np.int64)
     if y is None:
         return rows
-    shape = np.asarray(y).shape
+    shape = as_array(y, "y").shape
     if shape not in ((n,), (n, 1)):
         if is_table and shape[:1] == (n,):
             return rows
@@ -183,7 +187,7 @@ def show_labels(labels: Iterable[Any], limit: int = 8) -> str:
 def _as_column(y: ArrayLike | None, name: str) -> NDArray[Any]:
     if y is None:
         raise ValueError(f"{name} is None, but labels are needed here.")
-    values = np.asarray(y)
+    values = as_array(y, name)
     if values.dtype.kind == "U":
         values = np.asarray(y, dtype=object)  # or else NaN among strings would become the string "nan"
     if values.ndim == 2 and values.shape[1] == 1:  # one column of a data frame

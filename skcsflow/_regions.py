@@ -1,12 +1,14 @@
 """Connected regions of masks, and of anomaly maps above a threshold."""
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+
+from skcsflow._checks import as_array, explain_nan
 
 __all__ = ["Region", "check_min_area", "find_regions", "label_regions", "mark_pixels", "regions_of_mask"]
 
@@ -64,9 +66,11 @@ def find_regions(
 
     Raises
     ------
+    TypeError
+        If the map doesn't hold real numbers, or `level` can't be called.
     ValueError
-        If the map isn't two-dimensional or has no pixels, `threshold` or a level is NaN, or
-        `min_area` is less than 1.
+        If the map isn't two-dimensional, has no pixels or holds NaN, `threshold` or a level is NaN or no
+        number, or `min_area` is less than 1.
 
     Examples
     --------
@@ -81,13 +85,21 @@ Region(bbox=(0, 1, 2, 2), area=2, peak=5.0, peak_position=(1, 1))]
     [Region(bbox=(1, 3, 2, 4), area=1, peak=9.0, peak_position=(1, 3)), \
 Region(bbox=(1, 1, 2, 2), area=1, peak=5.0, peak_position=(1, 1))]
     """
-    values = np.asarray(anomaly_map)
+    values = as_array(anomaly_map, "anomaly_map")
     if values.ndim != 2:
         raise ValueError(f"anomaly_map must have shape (H, W), got shape {values.shape}.")
     if values.size == 0:
         raise ValueError(f"anomaly_map has no pixels: its shape is {values.shape}.")
-    if np.isnan(threshold):
-        raise ValueError("threshold is NaN; pass a number.")
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"anomaly_map must hold real numbers, got dtype {values.dtype}.")
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError(
+            f"anomaly_map holds NaN, which is neither above nor below a threshold.{explain_nan(np.nan)}"
+        )
+    if not isinstance(threshold, Real) or np.isnan(float(threshold)):
+        raise ValueError(f"threshold must be a number, got {threshold!r}.")
+    if level is not None and not callable(level):
+        raise TypeError(f"level must be a function or None, got {level!r}.")
     check_min_area(min_area)
     return regions_of_mask(values, mark_pixels(values, threshold, level), min_area)
 
@@ -127,11 +139,11 @@ def mark_pixels(
     for i, box in enumerate(ndimage.find_objects(labels), start=1):
         region, values = labels[box] == i, anomaly_map[box]
         peak = float(values[region].max())
-        least = np.float64(level(peak))
-        if np.isnan(least):
-            raise ValueError(f"level gives NaN for a peak of {peak:g}.")
+        least: Any = level(peak)
+        if not isinstance(least, Real) or np.isnan(float(least)):
+            raise ValueError(f"level must give a number, but gives {least!r} for a peak of {peak:g}.")
         # A level above its peak would leave nothing.
-        mask[box] &= ~region | (values >= min(least, np.float64(peak)))
+        mask[box] &= ~region | (values >= min(np.float64(least), np.float64(peak)))
     return mask
 
 

@@ -37,7 +37,7 @@ def writing_whole(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        Where the folder doesn't exist, or can't be written to.
+        Where the folder doesn't exist, or can't be written to, or the path is a folder itself.
 
     Examples
     --------
@@ -50,6 +50,10 @@ def writing_whole(path: Path) -> Iterator[Path]:
     ...     [path.name for path in Path(folder).iterdir()]
     ['a.txt']
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {str(path)!r} in.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder. Name a file.")
     _remove_abandoned(path.parent)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}{_ENDING}")
     unfinished.touch(exist_ok=False)

@@ -355,7 +355,7 @@ def test_split_without_seed_draws_anew_and_leaves_the_global_state():
         ({"n_repeats": 2}, "n_repeats=2 .* shuffle=True"),
         ({"random_state": 0}, "random_state=0 has no effect with shuffle=False"),
         ({"shuffle": "yes"}, "shuffle must be True or False, got 'yes'"),
-        ({"shuffle": True, "random_state": "seed"}, "'seed' cannot be used to seed"),
+        ({"shuffle": True, "random_state": "seed"}, "random_state must be None, an int .* got 'seed'"),
     ],
 )
 def test_constructor_bad_parameter_raises_with_it(params, message):

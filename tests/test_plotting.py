@@ -965,7 +965,7 @@ def test_kind_that_is_called_normal_is_counted_apart():
 
 
 def test_threshold_must_be_finite():
-    with pytest.raises(ValueError, match="threshold must be finite, got -inf"):
+    with pytest.raises(ValueError, match="threshold must be None or a finite number, got -inf"):
         ScoreHistogramDisplay.from_predictions([1, -1], [1.0, 0.0], threshold=-np.inf)
 
 

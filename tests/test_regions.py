@@ -89,7 +89,7 @@ def test_mark_pixels_where_nothing_is_above_the_threshold_is_empty():
 
 
 def test_mark_pixels_with_a_level_of_nan_raises():
-    with pytest.raises(ValueError, match="level gives NaN for a peak of 2"):
+    with pytest.raises(ValueError, match="level must give a number, but gives nan for a peak of 2"):
         mark_pixels(np.array([[0.0, 2.0]]), 1.0, lambda peak: np.nan)
 
 
@@ -98,7 +98,7 @@ def test_mark_pixels_with_a_level_of_nan_raises():
     [
         (np.zeros(3), 0.0, 1, r"shape \(H, W\), got shape \(3,\)"),
         (np.zeros((0, 3)), 0.0, 1, r"anomaly_map has no pixels: its shape is \(0, 3\)"),
-        (np.zeros((3, 3)), np.nan, 1, "threshold is NaN"),
+        (np.zeros((3, 3)), np.nan, 1, "threshold must be a number, got nan"),
         (np.zeros((3, 3)), 0.0, 0, "min_area must be an int of at least 1, got 0"),
         (np.zeros((3, 3)), 0.0, 1.5, r"min_area must be an int of at least 1, got 1\.5"),
     ],

@@ -204,7 +204,7 @@ def optimal_threshold(
     """
     if (criterion is None) == (recall is None):
         raise ValueError(f"Give either criterion or recall, got {criterion!r} and {recall!r}.")
-    if criterion is not None and criterion not in _CRITERIA:
+    if criterion is not None and (not isinstance(criterion, str) or criterion not in _CRITERIA):
         choices = " or ".join(map(repr, _CRITERIA))
         raise ValueError(f"criterion must be {choices}, got {criterion!r}.")
     if recall is not None:

@@ -8,10 +8,10 @@ from numbers import Integral
 import numpy as np
 from numpy.random import RandomState
 from scipy import ndimage
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skcsflow._checks import check_size
+from skcsflow._checks import as_random_state, check_size
 from skcsflow._regions import label_regions
 from skcsflow.datasets._canvas import Array, Canvas, Scene, light
 from skcsflow.datasets._flaws import FLAWS, Surface
@@ -173,7 +173,7 @@ def make_defects(
     images = np.empty((n_images, canvas.height, canvas.width, 3), dtype=np.uint8)
     masks = np.zeros((n_images, canvas.height, canvas.width), dtype=bool)
     plan = list(_plan(n_normal, n_defective, surfaces, defects))
-    rng = RandomState() if random_state is None else check_random_state(random_state)
+    rng = as_random_state(random_state)
     seeds = rng.randint(0, 2**31 - 1, size=n_images)
     for k, (seed, (surface_name, defect_name)) in enumerate(zip(seeds, plan, strict=True)):
         sample = draw_sample(RandomState(seed), canvas, surface_name, defect_name)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from sklearn.utils import Bunch
 
+from skcsflow._checks import as_path
 from skcsflow._compute import on_new_thread
 from skcsflow._whole_files import writing_whole
 from skcsflow.export._graph import OUTPUTS, InspectionGraph
@@ -23,7 +24,7 @@ from skcsflow.export._options import (
     check_image_size,
     preprocessing_of,
 )
-from skcsflow.export._verify import check_verification, example_images, verify_onnx
+from skcsflow.export._verify import arrays_of, check_verification, example_images, verify_onnx
 
 __all__ = ["to_onnx"]
 
@@ -122,11 +123,14 @@ def to_onnx(
     if not isinstance(opset, Integral) or isinstance(opset, bool) or opset < LEAST_OPSET:
         raise ValueError(f"opset must be an int of at least {LEAST_OPSET}, got {opset!r}.")
     size = check_image_size(image_size, detector)
-    path = Path(path)
+    path = as_path(path, "path")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"No such folder, for path: {str(path.parent)!r}.")
     import_packages()
-    images = example_images(detector, dtype, size) if X is None else X
+    if X is None:
+        images = example_images(detector, dtype, size)
+    else:  # read now: what is wrong with them should show before the work
+        images = arrays_of(X, detector, dtype, size)
 
     with writing_whole(path) as unfinished:
         # In a thread of its own, as modes of torch that the caller is in would be exported too.

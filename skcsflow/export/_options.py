@@ -14,10 +14,13 @@ __all__ = ["DTYPES", "check_choice", "check_exportable", "check_image_size", "pr
 DTYPES = ("uint8", "uint16", "float32")
 """Types of the images that a file can take."""
 
+_MOST_PIXELS = 2**28
+"""Of the images that a file takes: larger ones would fill the memory before they are inspected."""
+
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Check that a parameter is one of some words."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}.")
 
 
@@ -51,6 +54,10 @@ def check_exportable(detector: Any) -> None:
 def check_image_size(image_size: Any, detector: Any) -> tuple[int, int] | None:
     """Check the parameter `image_size`; with a mask as the region of interest, its size is that of the images."""
     size = None if image_size is None else check_size(image_size, "image_size")
+    if size is not None and size[0] * size[1] > _MOST_PIXELS:
+        raise ValueError(
+            f"image_size={image_size!r} has more than {_MOST_PIXELS:,} pixels. Choose a smaller one."
+        )
     framing = detector._framing
     if framing.mask is not None:
         shape = (int(framing.mask.shape[0]), int(framing.mask.shape[1]))

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from skcsflow._checks import as_path
 from skcsflow._compute import check_engine
 from skcsflow._images import ImageCollection, check_images
 from skcsflow.export._options import check_choice, check_exportable
 
-__all__ = ["check_verification", "example_images", "verify_onnx"]
+__all__ = ["arrays_of", "check_verification", "example_images", "verify_onnx"]
 
 SCORE_TOLERANCE = 1e-5
 MAP_TOLERANCE = 1e-4
@@ -84,13 +85,11 @@ def verify_onnx(path: str | os.PathLike[str], detector: Any, X: Any, *, engine: 
     """
     check_exportable(detector)
     check_choice("engine", engine, ("onnxruntime", "openvino"))
-    path = Path(path)
+    path = as_path(path, "path")
     if not path.is_file():
         raise FileNotFoundError(f"No such file: {str(path)!r}.")
     metadata, run = _open(path, engine)
-    images = list(_arrays(X, detector, metadata))
-    if not images:
-        raise ValueError("X holds no image to verify the file with.")
+    images = arrays_of(X, detector, metadata["dtype"], metadata["image_size"])
     reference = _on_cpu(detector)
     rows: dict[str, list[float]] = {name: [] for name in ("score", "label", "map", "mask", "p_value")}
     for image, expected in zip(images, reference.inspect(images), strict=True):
@@ -175,7 +174,12 @@ def _open(path: Path, engine: str) -> tuple[dict[str, Any], Run]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no warnings on standard error
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a class of its own for each trouble
+        raise ValueError(
+            f"{str(path)!r} is no ONNX file that can be run: {str(error).rstrip('.')}. It may be damaged."
+        ) from error
     properties = session.get_modelmeta().custom_metadata_map
     if "skcsflow" not in properties:
         raise ValueError(f"{str(path)!r} is no file of skcsflow: it lacks its metadata.")
@@ -197,17 +201,22 @@ def _open(path: Path, engine: str) -> tuple[dict[str, Any], Run]:
     return json.loads(properties["skcsflow"]), run
 
 
-def _arrays(X: Any, detector: Any, metadata: dict[str, Any]) -> Generator[NDArray[Any], None, None]:
-    """Images of shape (H, W, C), in the type that a file takes, which mean to the detector what X means."""
+def arrays_of(X: Any, detector: Any, dtype: str, size: tuple[int, int] | None) -> list[NDArray[Any]]:
+    """Images of shape (H, W, C), in the type and size that a file takes, which mean to the detector what X means."""
+    return list(_arrays(X, detector, np.dtype(dtype), size))
+
+
+def _arrays(
+    X: Any, detector: Any, dtype: np.dtype[Any], size: tuple[int, int] | None
+) -> Generator[NDArray[Any], None, None]:
     images: ImageCollection = check_images(
-        X, metadata["num_channels"], detector.value_range, max_pixels=detector.max_pixels
+        X, detector.model_.config["num_channels"], detector.value_range, max_pixels=detector.max_pixels
     )
     for row in range(len(images)):
         pixels = images[row]
         if pixels.shape[0] > 1 and pixels.stride(0) == 0:  # grey, shown several times
             pixels = pixels[:1]
         array = pixels.movedim(0, -1).numpy()
-        dtype = np.dtype(metadata["dtype"])
         if dtype == np.float32:
             is_scaled = detector.value_range is None and array.dtype.kind in "ui"
             array = array / np.iinfo(array.dtype).max if is_scaled else array
@@ -217,7 +226,6 @@ def _arrays(X: Any, detector: Any, metadata: dict[str, Any]) -> Generator[NDArra
                 f"X[{row}] holds {array.dtype}, but the file takes {dtype} images. Export with "
                 f"dtype={str(array.dtype)!r}, or convert the images."
             )
-        size = metadata["image_size"]
         if size is not None and array.shape[:2] != tuple(size):
             raise ValueError(
                 f"X[{row}] has {array.shape[0]} x {array.shape[1]} pixels, but the file takes images of {size[0]} x "

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import validate_params
 
-from skcsflow._checks import check_finite_scores
+from skcsflow._checks import check_finite_scores, check_weights
 from skcsflow._labels import is_defect
 from skcsflow._threshold_curve import threshold_curve
-from skcsflow.metrics._inputs import check_weights, warn_undefined
+from skcsflow.metrics._inputs import warn_undefined
 
 __all__ = ["f1_max"]
 
@@ -52,7 +52,7 @@ def f1_max(
     Raises
     ------
     TypeError
-        If the scores aren't real numbers.
+        If scores or weights aren't real numbers.
     ValueError
         If labels can't be read, shapes don't agree, a score is NaN or infinite, or a weight is negative.
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skcsflow._checks import explain_nan, user_stack_level
+from skcsflow._checks import as_array, check_weights, explain_nan, user_stack_level
 from skcsflow._images import mask_files
 from skcsflow.datasets import read_mask
 
-__all__ = ["Image", "Pixels", "check_weights", "warn_undefined"]
+__all__ = ["Image", "Pixels", "warn_undefined"]
 
 
 class Image(NamedTuple):
@@ -150,44 +150,6 @@ class Pixels:
         return count
 
 
-def check_weights(sample_weight: ArrayLike | None, n: int, name: str) -> NDArray[np.float64] | None:
-    """Check the weights of n images.
-
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n,) or None
-        Weights.
-    n : int
-        Number of images.
-    name : str
-        The parameter whose elements are weighted, for error messages.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64, or None
-        The weights, multiplied by a power of two that brings the largest near 1.
-
-    Raises
-    ------
-    ValueError
-        If they have another shape, or one is negative, NaN or infinite.
-    """
-    if sample_weight is None:
-        return None
-    weights = np.asarray(sample_weight, dtype=np.float64)
-    if weights.shape != (n,):
-        raise ValueError(
-            f"sample_weight must have shape ({n},), one weight per element of {name}, got shape {weights.shape}."
-        )
-    for i in np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[:1]:
-        raise ValueError(
-            f"sample_weight must be finite and not negative, but sample_weight[{i}] is {weights[i]}."
-        )
-    # No metric depends on the scale of the weights. Near 1, their products neither overflow nor underflow. A
-    # power of two changes no bit of them, except for those too small to matter beside the largest.
-    return np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
-
-
 def warn_undefined(metric: str, missing: str, sample_weight: ArrayLike | None) -> None:
     """Warn, as scikit-learn does, that a metric is NaN because one kind of images or pixels is missing."""
     warnings.warn(
@@ -217,13 +179,13 @@ def _as_images(images: Any, name: str, *, may_be_files: bool = False) -> list[An
 
     With `may_be_files`, paths become `_MaskFile`, and None stays.
     """
-    if not isinstance(images, list | tuple | np.ndarray):
+    if not isinstance(images, list | tuple):
         if not hasattr(images, "__array__"):
             raise TypeError(
                 f"{name} must be an array of shape (n, H, W) or a sequence of arrays of shape (H, W), got "
                 f"{type(images).__name__}."
             )
-        images = np.asarray(images)
+        images = as_array(images, name)
     if isinstance(images, np.ndarray) and images.dtype.kind not in "OUT":
         if images.ndim != 3:
             raise ValueError(
@@ -234,7 +196,7 @@ def _as_images(images: Any, name: str, *, may_be_files: bool = False) -> list[An
     elif may_be_files:
         arrays = [_as_mask(image, f"{name}[{i}]") for i, image in enumerate(images)]
     else:
-        arrays = [np.asanyarray(image) for image in images]
+        arrays = [as_array(image, f"{name}[{i}]") for i, image in enumerate(images)]
     if not arrays:
         raise ValueError(f"{name} is empty.")
     for i, image in enumerate(arrays):
@@ -252,7 +214,7 @@ def _as_images(images: Any, name: str, *, may_be_files: bool = False) -> list[An
 def _as_mask(mask: Any, name: str) -> Any:
     files = mask_files(mask)
     if files is None:
-        return np.asanyarray(mask)
+        return as_array(mask, name)
     return _MaskFile(files, f"{name} ({os.fspath(files[0])!r})") if files else None
 
 

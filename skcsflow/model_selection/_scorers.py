@@ -30,7 +30,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.utils.validation import _check_response_method
 
-from skcsflow._checks import check_finite_scores
+from skcsflow._checks import check_finite_scores, check_weights
 from skcsflow._labels import is_defect, show_labels
 
 __all__ = ["anomaly_average_precision", "anomaly_f1", "anomaly_roc_auc"]
@@ -86,13 +86,14 @@ class _AnomalyScorer(_BaseScorer):
         y_true: ArrayLike | None,
         **kwargs: Any,
     ) -> float:
+        method = _check_response_method(estimator, self._response_method).__name__
         if is_classifier(estimator):
             raise ValueError(
                 f"{self.__name__} is for outlier detectors, whose scores are higher for normal rows, but "
                 f"{type(estimator).__name__} is a classifier. Use one of scikit-learn's own scorers."
             )
         defect = is_defect(y_true, ones_are_normal=False)
-        method = _check_response_method(estimator, self._response_method).__name__
+        weights = check_weights(kwargs.get("sample_weight"), len(defect), "y")
         response = np.asarray(method_caller(estimator, method, X))
         if response.shape != defect.shape:
             raise ValueError(
@@ -100,7 +101,7 @@ class _AnomalyScorer(_BaseScorer):
             )
         if method != "predict":
             response = check_finite_scores(response, f"{type(estimator).__name__}.{method}(X)")
-        return float(self._score_func(defect, response, **kwargs))
+        return float(self._score_func(defect, response, **{**kwargs, "sample_weight": weights}))
 
 
 def _roc_auc(
@@ -148,8 +149,13 @@ _CALL_DOC = """
 
     Raises
     ------
+    AttributeError
+        If the estimator has no method that the score goes by.
+    TypeError
+        If scores or weights aren't real numbers.
     ValueError
-        If y holds other labels, the estimator is a classifier, or a score is NaN or infinite.
+        If y holds other labels, the estimator is a classifier, a score is NaN or infinite, or a weight is
+        negative, NaN or infinite.
 """
 
 _SCORE_METHODS = ("score_samples", "decision_function")

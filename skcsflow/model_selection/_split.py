@@ -8,10 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import _num_samples
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import as_random_state, count_rows, user_stack_level
 from skcsflow._labels import check_labels, is_defect
 
 __all__ = ["OneClassKFold"]
@@ -125,8 +123,7 @@ class OneClassKFold(BaseCrossValidator):
             raise ValueError(
                 f"n_repeats={n_repeats!r} would repeat the same folds with shuffle=False. Set shuffle=True."
             )
-        if random_state is not None:
-            check_random_state(random_state)
+        as_random_state(random_state)
         self.n_splits = n_splits
         self.n_repeats = n_repeats
         self.shuffle = shuffle
@@ -157,7 +154,7 @@ class OneClassKFold(BaseCrossValidator):
         ValueError
             If y or groups can't be read, or there are too few normal rows or groups.
         """
-        n_rows = _num_samples(X)
+        n_rows = count_rows(X)
         defect = is_defect(y, self.normal_label)
         if len(defect) != n_rows:
             raise ValueError(f"X has {n_rows} rows, but y has {len(defect)} labels.")
@@ -208,12 +205,7 @@ class OneClassKFold(BaseCrossValidator):
         return int(self.n_splits * self.n_repeats)
 
     def _make_rng(self) -> np.random.RandomState | None:
-        if not self.shuffle:
-            return None
-        # For None, check_random_state would use NumPy's global state, which belongs to the user.
-        if self.random_state is None:
-            return np.random.RandomState()
-        return check_random_state(self.random_state)
+        return as_random_state(self.random_state) if self.shuffle else None
 
     def _warn_without_defects(self, repeats: list[NDArray[np.int64]], defect: NDArray[np.bool_]) -> None:
         n_defects = int(defect.sum())

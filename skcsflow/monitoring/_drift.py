@@ -5,9 +5,8 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_random_state
 
-from skcsflow._checks import check_finite_scores, check_rate
+from skcsflow._checks import as_random_state, check_finite_scores, check_rate
 
 __all__ = ["DriftMonitor"]
 
@@ -95,7 +94,7 @@ class DriftMonitor:
         self.log_capital_ = np.empty(0)
         self.alarm_: int | None = None
         self._seen = sorted(check_finite_scores(calibration_scores, "calibration_scores").tolist())
-        self._random = check_random_state(random_state)
+        self._random = as_random_state(random_state)
         self._shares = np.full(len(_BETS), 1 / len(_BETS))  # of the capital, on each bet
 
     def update(self, scores: ArrayLike) -> Self:

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from skcsflow._checks import check_number
 from skcsflow._images import as_sequence
 from skcsflow._regions import mark_pixels
 from skcsflow.plotting._arguments import check_drawing, check_given, number_shown
 from skcsflow.plotting._common import (
     check_keywords,
+    check_length,
     first,
     fitted_attribute,
     n_samples,
@@ -188,7 +190,7 @@ class AnomalyMapDisplay:
         NotFittedError
             If the detector isn't fitted.
         TypeError
-            If a keyword is unknown.
+            If a keyword is unknown, or an argument is of another type.
         ValueError
             If an argument doesn't fit the images, or is none that :meth:`plot` takes.
         """
@@ -292,20 +294,20 @@ class AnomalyMapDisplay:
         ImportError
             If matplotlib is missing.
         TypeError
-            If a keyword is unknown.
+            If a keyword is unknown, or an argument is of another type.
         ValueError
             If an argument doesn't fit the images, or is none that :meth:`plot` takes.
         """
         require_matplotlib(f"{cls.__name__}.from_maps")
         check_keywords(cls, "from_maps", plot_params)
         images = as_sequence(images)
-        n = n_samples(images)
+        n = n_samples(images, "images")
         n_shown = number_shown(n, max_images)
+        check_length(maps, n, "maps", "images")
         check_drawing(n_shown, **plot_params)
         given = check_given(
             n,
             "images",
-            maps=maps,
             y=y,
             kinds=kinds,
             titles=titles,
@@ -314,17 +316,19 @@ class AnomalyMapDisplay:
             y_pred=y_pred,
             predicted_masks=predicted_masks,
         )
+        for name, value in (("threshold", threshold), ("map_threshold", map_threshold)):
+            check_number(value, name, or_none=True)
         given = {name: first(values, n_shown) for name, values in given.items()}
         if y_pred is None and threshold is not None and scores is not None:
             given["y_pred"] = np.where(given["scores"] < threshold, -1, 1)
         images = first(images, n_shown)
         if titles is None:
             given["titles"] = file_names(images)
-        given["maps"] = read_maps(given["maps"])
+        given["maps"] = read_maps(first(maps, n_shown))
         if masks is not None:
             given["masks"] = read_masks(given["masks"])
         if predicted_masks is not None:
-            given["predicted_masks"] = read_masks(given["predicted_masks"])
+            given["predicted_masks"] = read_masks(given["predicted_masks"], name="predicted_masks")
         return cls(read_images(images), map_threshold=map_threshold, **given).plot(**plot_params)
 
     def plot(
@@ -373,13 +377,25 @@ class AnomalyMapDisplay:
         ------
         ImportError
             If matplotlib is missing.
+        TypeError
+            If `ax` holds no Axes, or `norm` is no Normalize.
         ValueError
             If there isn't one axes for each image, `n_columns` isn't an int of at least 1, `cmap` is no colour
-            map, `alpha` doesn't lie from 0 to 1, or `vmin` isn't below `vmax`.
+            map, `alpha` doesn't lie from 0 to 1, `vmin` isn't below `vmax`, or one of them is no finite number.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
         n = len(self.images)
-        check_drawing(n, ax=ax, n_columns=n_columns, cmap=cmap, alpha=alpha, norm=norm, vmin=vmin, vmax=vmax)
+        check_drawing(
+            n,
+            ax=ax,
+            show_images=show_images,
+            n_columns=n_columns,
+            cmap=cmap,
+            alpha=alpha,
+            norm=norm,
+            vmin=vmin,
+            vmax=vmax,
+        )
         import matplotlib as mpl
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import LogNorm

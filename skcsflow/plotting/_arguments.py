@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skcsflow._checks import check_finite_scores
+from skcsflow._checks import as_array, check_finite_scores, check_number
 from skcsflow._labels import is_defect
-from skcsflow.plotting._common import check_length, check_names
+from skcsflow.plotting._common import check_axes, check_length, check_names
 
 __all__ = ["check_drawing", "check_given", "number_shown"]
 
@@ -62,7 +62,9 @@ def check_given(n: int, images_name: str, **given: Any) -> dict[str, Any]:
 
 
 def _check_predictions(y_pred: ArrayLike) -> NDArray[Any]:
-    predictions = np.asarray(y_pred)
+    predictions = as_array(y_pred, "y_pred")
+    if predictions.ndim != 1:
+        raise ValueError(f"y_pred must have shape (n,), got shape {predictions.shape}.")
     for row, prediction in enumerate(predictions.tolist()):
         if prediction not in (-1, 1):
             raise ValueError(
@@ -81,19 +83,27 @@ def check_drawing(
     norm: Any = None,
     vmin: Any = None,
     vmax: Any = None,
-    **others: Any,
+    show_images: Any = None,
 ) -> None:
     """Check parameters of :meth:`AnomalyMapDisplay.plot`."""
     import matplotlib as mpl
-    from matplotlib.colors import Colormap
+    from matplotlib.colors import Colormap, Normalize
 
     if ax is not None:
-        check_length(np.atleast_1d(np.asarray(ax, dtype=object)).ravel(), n, "ax", "images")
+        axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+        check_length(axes, n, "ax", "images")
+        check_axes(axes)
     if not isinstance(n_columns, Integral) or n_columns < 1:
         raise ValueError(f"n_columns must be an int of 1 or more, got {n_columns!r}.")
-    if not isinstance(cmap, Colormap | None) and cmap not in list(mpl.colormaps):
+    if not isinstance(cmap, Colormap | None) and not (isinstance(cmap, str) and cmap in list(mpl.colormaps)):
         raise ValueError(f'cmap must be a colour map or the name of one, such as "inferno", got {cmap!r}.')
     if not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
         raise ValueError(f"alpha must be a number from 0 to 1, got {alpha!r}.")
+    if not isinstance(show_images, bool | np.bool_ | None):
+        raise ValueError(f"show_images must be True, False or None, got {show_images!r}.")
+    if not isinstance(norm, Normalize | None):
+        raise TypeError(f"norm must be None or a Normalize of matplotlib, got {norm!r}.")
+    for name, value in (("vmin", vmin), ("vmax", vmax)):
+        check_number(value, name, or_none=True)
     if norm is None and vmin is not None and vmax is not None and not vmin < vmax:
         raise ValueError(f"vmin must be below vmax, got vmin={vmin!r} and vmax={vmax!r}.")

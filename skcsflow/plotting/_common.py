@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import _num_samples
 
+from skcsflow._checks import as_array, count_rows
 from skcsflow._images import as_sequence
 
 __all__ = [
     "NORMAL_COLOUR",
     "UNKNOWN_COLOUR",
+    "check_axes",
     "check_keywords",
     "check_length",
     "check_names",
@@ -65,14 +66,26 @@ def defect_style(i: int) -> tuple[str, str, Any]:
 def single_axes(ax: Any, figsize: tuple[float, float]) -> Any:
     """Return the given axes, or those of a new figure if None."""
     if ax is not None:
+        check_axes([ax])
         return ax
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=figsize, layout="constrained")[1]
 
 
+def check_axes(axes: Any) -> None:
+    """Check that all of these are Axes of matplotlib."""
+    from matplotlib.axes import Axes
+
+    for item in axes:
+        if not isinstance(item, Axes):
+            raise TypeError(f"ax must be Axes of matplotlib, got {item!r}.")
+
+
 def check_length(values: Any, n: int, name: str, other_name: str) -> None:
     """Check that `values` has the length n of another argument."""
+    if isinstance(values, str) or not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+        raise TypeError(f"{name} must be an array or a sequence of length {n}, got {values!r}.")
     if len(values) != n:
         raise ValueError(f"{name} has length {len(values)}, but {other_name} has length {n}.")
 
@@ -81,7 +94,7 @@ def check_names(names: ArrayLike | None, parameter: str) -> list[str] | None:
     """Read a parameter with a name for each of n images as strings; None stays."""
     if names is None:
         return None
-    values = np.asarray(names)
+    values = as_array(names, parameter)
     if values.ndim != 1:
         raise ValueError(f"{parameter} must have shape (n,), got shape {values.shape}.")
     return [str(name) for name in values.tolist()]
@@ -117,9 +130,9 @@ def check_keywords(display: type, caller: str, given: Mapping[str, Any]) -> None
         raise TypeError(f"{display.__name__}.{caller} {error}. Its parameters are {names}.") from None
 
 
-def n_samples(X: Any) -> int:
+def n_samples(X: Any, name: str = "X") -> int:
     """Number of images or rows in anything that an estimator takes."""
-    return int(_num_samples(as_sequence(X)))
+    return count_rows(as_sequence(X), name)
 
 
 def first(values: Any, n: int) -> Any:

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skcsflow._checks import check_finite_scores
 from skcsflow.plotting._common import (
     NORMAL_COLOUR,
+    check_axes,
     check_keywords,
     check_length,
     fitted_attribute,
@@ -103,6 +104,8 @@ class HistoryDisplay:
         ------
         ImportError
             If matplotlib is missing.
+        TypeError
+            If the history is no dict, or `ax` holds no Axes.
         ValueError
             If the history is empty, or the number of axes isn't that of the entries.
         """
@@ -110,6 +113,10 @@ class HistoryDisplay:
         import matplotlib.pyplot as plt
         from matplotlib.ticker import MaxNLocator
 
+        if not isinstance(self.history, Mapping):
+            raise TypeError(
+                f"history must be a dict, such as history_ is, got {type(self.history).__name__}."
+            )
         n = len(self.history)
         if n == 0:
             raise ValueError("history is empty.")
@@ -129,6 +136,7 @@ class HistoryDisplay:
         else:
             self.axes_ = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
             check_length(self.axes_, n, "ax", "history")
+            check_axes(self.axes_)
         self.figure_ = self.axes_[0].figure
         self.lines_ = {}
         for axes, (name, values) in zip(self.axes_, self.history.items(), strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skcsflow._checks import explain_nan
+from skcsflow._checks import as_array, explain_nan
 from skcsflow._images import as_sequence, mask_files, read_image, read_pil
 from skcsflow.datasets import read_mask
 
@@ -81,7 +81,7 @@ def read_maps(maps: Any, image_shape: tuple[int, ...] | None = None) -> list[NDA
         maps = np.asarray(maps).reshape(len(maps), *image_shape[:2])
     arrays = []
     for i, item in enumerate(maps):
-        array = np.asarray(_to_numpy(item), dtype=np.float32)
+        array = _to_numbers(item, f"maps[{i}]").astype(np.float32, copy=False)
         if array.ndim == 3 and array.shape[0] == 1:  # of a torch model's (n, 1, H, W)
             array = array[0]
         if array.ndim != 2 or array.size == 0:
@@ -93,13 +93,15 @@ def read_maps(maps: Any, image_shape: tuple[int, ...] | None = None) -> list[NDA
     return arrays
 
 
-def read_masks(masks: Any, image_shape: tuple[int, ...] | None = None) -> list[NDArray[np.bool_] | None]:
+def read_masks(
+    masks: Any, image_shape: tuple[int, ...] | None = None, *, name: str = "masks"
+) -> list[NDArray[np.bool_] | None]:
     """Read masks: an array of shape (n, H, W), or a sequence of arrays, PIL images, paths or None."""
     if hasattr(masks, "to_numpy"):  # pandas and polars
         masks = masks.to_numpy()
     if image_shape is not None and getattr(masks, "ndim", 1) == 2 and masks.dtype != object:
         masks = masks.reshape(len(masks), *image_shape[:2])
-    return [_to_mask(item, f"masks[{i}]") for i, item in enumerate(masks)]
+    return [_to_mask(item, f"{name}[{i}]") for i, item in enumerate(masks)]
 
 
 def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -148,7 +150,7 @@ def _to_array(item: Any, name: str) -> NDArray[Any]:
         return read_image(item, f"{name} ({os.fspath(item)!r})")
     if isinstance(item, Image.Image):
         return read_pil(item, name)
-    array = _to_numpy(item)
+    array = as_array(item, name)
     if hasattr(item, "detach") and array.ndim == 3:  # a tensor (C, H, W)
         return np.moveaxis(array, 0, -1)
     return array
@@ -158,7 +160,7 @@ def _to_mask(item: Any, name: str) -> NDArray[np.bool_] | None:
     files = mask_files(item)
     if files is not None:
         return read_mask(files) if files else None
-    array = _to_array(item, name)
+    array = _to_numbers(_to_array(item, name), name)
     if array.ndim == 3:
         is_stack = array.shape[0] == 1 and array.shape[2] > 4  # (1, H, W), of a torch model's (n, 1, H, W)
         array = array[0] if is_stack else array[..., :3].max(axis=-1)
@@ -169,12 +171,11 @@ def _to_mask(item: Any, name: str) -> NDArray[np.bool_] | None:
     return array != 0
 
 
-def _to_numpy(item: Any) -> NDArray[Any]:
-    """Turn an array or a tensor into an array, without importing torch."""
-    if not hasattr(item, "detach"):
-        return np.asarray(item)
-    tensor = item.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+def _to_numbers(item: Any, name: str) -> NDArray[Any]:
+    array = as_array(item, name)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}.")
+    return array
 
 
 def _to_bytes(image: NDArray[Any], name: str) -> NDArray[np.uint8]:

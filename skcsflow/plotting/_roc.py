@@ -204,6 +204,8 @@ class RocByKindDisplay:
         ------
         ImportError
             If matplotlib is missing.
+        TypeError
+            If `ax` is no Axes.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
         self.ax_ = single_axes(ax, (8.0, 5.4))

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skcsflow._checks import check_finite_scores
+from skcsflow._checks import check_finite_scores, check_number
 from skcsflow._labels import is_defect
 from skcsflow.plotting._common import (
     NORMAL_COLOUR,
@@ -194,8 +194,7 @@ class ScoreHistogramDisplay:
         values = check_finite_scores(scores, "scores")
         if defect is not None:
             check_length(values, len(defect), "scores", "y")
-        if threshold is not None and not np.isfinite(threshold):
-            raise ValueError(f"threshold must be finite, got {threshold}.")
+        check_number(threshold, "threshold", or_none=True)
         return cls(defect, values, kinds=names, threshold=threshold).plot(**plot_params)
 
     def plot(self, ax: Any = None, *, bins: int = 40) -> Self:
@@ -220,6 +219,8 @@ class ScoreHistogramDisplay:
         ------
         ImportError
             If matplotlib is missing.
+        TypeError
+            If `ax` is no Axes.
         ValueError
             If `bins` isn't an int of at least 1.
         """

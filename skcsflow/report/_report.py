@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
+from skcsflow._checks import as_array, as_path
 from skcsflow._images import (
     ImageCollection,
     as_sequence,
@@ -117,7 +118,7 @@ def write_report(
         raise ValueError(
             f"The detector's offset_ is {detector.offset_}. Set it to a threshold, or calibrate."
         )
-    path = Path(path).expanduser()
+    path = as_path(path, "path")
     if path.is_dir():
         raise IsADirectoryError(f"path is a folder: {str(path)!r}. Name a file in it, such as report.html.")
     if not path.parent.is_dir():
@@ -149,7 +150,11 @@ def _open_images(detector: Any, X: Any) -> ImageCollection:
     num_channels = detector.model_.config["num_channels"]
     if is_row_matrix(X):
         given = detector.image_shape_ or detector.image_shape
-        rows = np.asarray(X)
+        rows = as_array(X, "X")
+        if rows.ndim != 2:
+            raise ValueError(
+                f"X must have shape (n, n_features) where it holds numbers, got shape {rows.shape}."
+            )
         shape = resolve_image_shape(given, rows.shape[1])
         return ImageCollection(rows, num_channels, row_shape=shape, value_range=detector.value_range)
     return check_images(X, num_channels, detector.value_range, max_pixels=detector.max_pixels)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import watchfiles
 from filelock import FileLock, Timeout
 
+from skcsflow._checks import as_path
 from skcsflow._detector import CSFlowDetector, Inspection
 from skcsflow._images import EXTENSIONS, walk_files
 from skcsflow.serving._detectors import Source, make_ready
@@ -116,7 +117,7 @@ def watch(
     >>> from skcsflow.serving import watch
     >>> watch("tiles.skops", "camera", "results", on_result=print)  # doctest: +SKIP
     """
-    folder, output = Path(folder).resolve(), Path(output).resolve()
+    folder, output = as_path(folder, "folder").resolve(), as_path(output, "output").resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder folder={str(folder)!r}.")
     if folder != output and folder.is_relative_to(output):
@@ -132,6 +133,8 @@ def watch(
         raise ValueError(f"settle must be a number of seconds, 0 or more, got {settle!r}.")
     if isinstance(min_area, bool) or not isinstance(min_area, int) or min_area < 1:
         raise ValueError(f"min_area must be an int of at least 1, got {min_area!r}.")
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"output={str(output)!r} is a file. Name a folder.")
     ready = make_ready(detector, "detector")
     output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / ".results.lock", timeout=0)
