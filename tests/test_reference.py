@@ -1,9 +1,9 @@
 """Scores, maps and thresholds are the committed ones: none drifts from release to release without being noticed.
 
-All is computed in float64, of images that are committed too. Processors, numbers of threads and versions of torch differ
-in the order of sums, which is some 1e-16 of a number in each, and less than 1e-12 after these trainings. So 1e-9
-holds on all of them, and a change of the maths shows. What torch draws in float32 differs by 1e-7 between processors, so
-weights are given and there is no noise. Maps leave a detector in float32, where 2e-7 is one rounding.
+All is computed in float64, of images that are committed too. Processors, numbers of threads and versions of torch
+differ in the order of sums: by up to 1e-13 between instruction sets, and 5e-13 between torch 2.6 and 2.14. So 1e-9
+holds on all of them, and a change of the maths shows. What torch draws in float32 differs by 1e-7 between
+processors, so weights are given, and there is no noise. Maps leave a detector in float32, where 2e-7 is one rounding.
 
 Where the numbers are to change, write them anew, and say in CHANGELOG.md which and why:
 
