@@ -189,6 +189,7 @@ def test_optimal_threshold_may_call_all_anomalous():
             "recall must be above 0 and at most 1, got True",
         ),
         (lambda: optimal_threshold([1, -1], [1, 2], recall=1.5), "recall must be above 0 and at most 1"),
+        (lambda: optimal_threshold([1, -1], [1, np.nan], recall=1), "^scores must be finite"),
         (lambda: optimal_threshold([1, 1], [1, 2], recall=1), "y labels no defect"),
         (lambda: optimal_threshold([-1, -1], [1, 2], criterion="f1"), "y labels no normal image"),
         (lambda: optimal_threshold([1, 2], [1, 2], recall=1), r"\+1/-1"),
