@@ -82,8 +82,8 @@ class ThresholdCurve(NamedTuple):
             lower, upper = int(lower), int(upper)
             if lower == upper:
                 lower = upper - 1
-            # Floats beyond 2**53 can't tell neighbouring integers apart.
-            return (lower + upper) / 2 if max(-lower, upper) <= 2**53 else lower
+            # Floats beyond 2**52 have no halves.
+            return (lower + upper) / 2 if max(-lower, upper) <= 2**52 else lower
         if lower == upper:
             return float(np.nextafter(self.dtype.type(upper), self.dtype.type(-np.inf)))
         # Halved first, because the sum may overflow.

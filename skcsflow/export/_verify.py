@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import pickle
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -162,7 +161,7 @@ def _on_cpu(detector: Any) -> Any:
     """The detector itself, or one like it on the CPU."""
     if detector.device_.type == "cpu":
         return detector
-    return pickle.loads(pickle.dumps(copy.copy(detector).set_params(device="cpu", memory=None)))
+    return copy.deepcopy(copy.copy(detector).set_params(device="cpu", memory=None))
 
 
 def _open(path: Path, engine: str) -> tuple[dict[str, Any], Run]:

@@ -33,12 +33,12 @@ def render(facts: dict[str, Any]) -> Iterator[str]:
     )
     environment.filters["number"] = _number
     environment.globals["percent"] = _percent
-    style, script = _read("page.css"), _read("page.js")
+    style, script = Markup(_read("page.css")), Markup(_read("page.js"))
     template = environment.from_string(_read("page.html"))
     yield from template.generate(
         facts,
-        style=Markup(style),
-        script=Markup(script),
+        style=style,
+        script=script,
         policy=(
             "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
             f"style-src {_source(style)}; script-src {_source(script)}"

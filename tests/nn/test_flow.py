@@ -136,6 +136,18 @@ def test_loss_of_a_duplicated_batch_is_the_same_and_so_is_its_gradient(scales, w
         torch.testing.assert_close(doubled, gradient, rtol=1e-9, atol=1e-15)
 
 
+def test_loss_is_the_mean_of_the_losses_of_single_samples():
+    flow = make_flow(6)
+    z, log_det = flow(make_features(6, SIZES["10/5/3"], batch_size=3))
+    alone = [CSFlowLoss()([m[b : b + 1] for m in z], log_det[b : b + 1]) for b in range(3)]
+    torch.testing.assert_close(CSFlowLoss()(z, log_det), torch.stack(alone).mean(), rtol=1e-12, atol=0)
+    energies = sum(m.square().sum() for m in z) / 2
+    n_dims = sum(m[0].numel() for m in z)
+    torch.testing.assert_close(
+        torch.stack(alone).sum(), (energies - log_det.sum()) / n_dims, rtol=1e-12, atol=0
+    )
+
+
 @pytest.mark.parametrize("scales", ["10/5/3", "five scales"])
 def test_loss_has_a_gradient_for_every_parameter(scales):
     channels = of_scales(UNEQUAL, SIZES[scales])
@@ -193,6 +205,16 @@ def test_from_anomalib_restores_weights_and_leaves_global_random_state():
     assert torch.equal(torch.get_rng_state(), before)
     assert flow.state_dict().keys() == expected.state_dict().keys()
     assert all(torch.equal(t, expected.state_dict()[name]) for name, t in flow.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_from_anomalib_keeps_type_and_clamp(dtype):
+    _, state_dict = anomalib_state_dict()
+    state_dict = {name: t.to(dtype) for name, t in state_dict.items()}
+    for clamp, options in [(3.0, {}), (1.5, {"clamp": 1.5})]:
+        flow = CrossScaleFlow.from_anomalib(state_dict, **options)
+        assert {block.clamp for block in flow.blocks} == {clamp}
+        assert {t.dtype for t in flow.parameters()} == {dtype}
 
 
 @pytest.mark.parametrize("missing", [1, 3, 5])

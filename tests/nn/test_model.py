@@ -16,6 +16,7 @@ from skcsflow.nn import (
     anomaly_score,
     log_likelihood,
 )
+from skcsflow.nn._energies import _log_softplus, _or_one
 
 
 @pytest.fixture
@@ -270,6 +271,17 @@ def test_scores_of_energies_far_from_those_of_normal_images_are_finite_and_in_or
     scores = torch.cat([statistics.score(far), statistics.score(farther)])
     assert scores.isfinite().all()
     assert (scores.diff() > 0).item() == (factor > 1)
+
+
+def test_log_softplus_is_that_of_numpy_in_float64():
+    t = np.concatenate([np.linspace(-40, 40, 801), np.linspace(-6.5, -5.5, 101)])
+    found = _log_softplus(torch.from_numpy(t)).numpy()
+    np.testing.assert_allclose(found, np.log(np.logaddexp(0, t)), rtol=2e-15, atol=1e-15)
+
+
+def test_standard_deviations_of_values_that_are_all_alike_count_as_one():
+    found = _or_one(torch.tensor([0.0, 1e-3, 0.5, 2.0]))
+    assert found.tolist() == pytest.approx([1.0, 1e-3, 0.5, 2.0])
 
 
 def test_statistics_of_no_image_raise():
