@@ -25,6 +25,7 @@ __all__ = [
     "check_size",
     "check_weights",
     "count_rows",
+    "expand_home",
     "explain_nan",
     "user_stack_level",
 ]
@@ -169,7 +170,13 @@ def as_path(path: Any, name: str) -> Path:
         raise TypeError(f"{name} must be a path, a str or path-like, got {path!r}.")
     if "\0" in os.fspath(path):
         raise ValueError(f"{name}={os.fspath(path)!r} holds a null character, which no path may.")
-    return Path(path).expanduser()
+    return expand_home(path)
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """The path, with ``~`` at its beginning replaced by the home folder; not of a name that only begins so."""
+    path = Path(path)
+    return path.expanduser() if path.parts[:1] == ("~",) and not path.exists() else path
 
 
 def as_random_state(random_state: Any, name: str = "random_state") -> RandomState:

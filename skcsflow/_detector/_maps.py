@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, _num_samples, check_is_fitted
 
-from skcsflow._checks import check_size
+from skcsflow._checks import as_path, check_size
 from skcsflow._compute import Runner, map_on_cores, resolve_n_threads
 from skcsflow._images import Framing, as_sequence, is_row_matrix
 from skcsflow._regions import Region, check_min_area, mark_pixels
@@ -125,7 +125,7 @@ class MapsMixin:
         FileNotFoundError
             Where the folder of `path` doesn't exist.
         """
-        path = Path(path)
+        path = as_path(path, "path")
         if path.suffix != ".npy":
             raise ValueError(f"path must end in .npy, got {str(path)!r}.")
         size = None if size is None else check_size(size, "size")

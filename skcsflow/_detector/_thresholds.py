@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
+from skcsflow._checks import count_rows
 from skcsflow._detector._parameters import check_input_size, check_parameters_in_use
 from skcsflow._features import open_cache
 from skcsflow._images import ImageCollection, as_sequence
@@ -119,7 +120,7 @@ class ThresholdsMixin:
         check_is_fitted(self)
         check_parameters_in_use(self, "contamination")
         X = as_sequence(X)
-        n_images = _num_samples(X)
+        n_images = count_rows(X)
         given = {"fpr": fpr, "criterion": criterion, "recall": recall}
         chosen = {name: value for name, value in given.items() if value is not None}
         if len(chosen) > 1:
@@ -212,12 +213,20 @@ class ThresholdsMixin:
                 f"random_state={self.random_state!r} makes another one in each. Set random_state to an int, and "
                 "fit anew."
             )
-        folds = KFold(cv, shuffle=True, random_state=0) if isinstance(cv, int | np.integer) else check_cv(cv)
         rows = np.arange(len(defective))
         labels = np.where(defective, -1, 1)
         splits = []
         times = np.zeros(len(rows), dtype=np.int64)
-        for k, split in enumerate(folds.split(rows, labels)):
+        try:
+            is_number = isinstance(cv, int | np.integer)
+            folds = KFold(cv, shuffle=True, random_state=0) if is_number else check_cv(cv)
+            pairs = [(learnt, held_out) for learnt, held_out in folds.split(rows, labels)]
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"cv must be a number of folds from 2 to {len(rows)}, a splitter, or an iterable of (train, test), got "
+                f"{cv!r}: {error}"
+            ) from error
+        for k, split in enumerate(pairs):
             if min(map(len, split)) == 0:
                 raise ValueError(f"cv={cv!r} learns from no image or holds out none in its split {k}.")
             learnt, held_out = (rows[np.asarray(side)] for side in split)

@@ -15,7 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import as_path, user_stack_level
 from skcsflow._whole_files import writing_whole
 
 __all__ = ["CachedFeatures", "FeatureCache", "FeatureCacheInfo", "feature_cache_info", "open_cache"]
@@ -250,7 +250,7 @@ def feature_cache_info(memory: Any) -> FeatureCacheInfo:
 def _as_memory(memory: Any) -> Any:
     if not isinstance(memory, str | os.PathLike):
         return check_memory(memory)
-    folder = os.path.expanduser(memory)
+    folder = str(as_path(memory, "memory"))
     if os.path.isfile(folder):
         raise ValueError(
             f"memory={folder!r} is a file. Pass the path of a folder, which is made where it lacks."

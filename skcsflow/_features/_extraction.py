@@ -53,7 +53,7 @@ class ImageSource(Protocol):
         """Of what `load` gave for image `i`, the parts that go through the network, and the image's size."""
         ...
 
-    def note_error(self, i: int, error: ValueError) -> bool:
+    def note_error(self, i: int, error: Exception) -> bool:
         """Take note that image `i` could not be read; gives whether to go on without it."""
         ...
 
@@ -151,7 +151,7 @@ class FeatureExtraction:
         """Look an image's features up, or read the image; for several threads at a time."""
         try:
             return self._read(row)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             if not self.images.note_error(row, error):
                 raise
             return PendingImage(row, "", None, None, (0, 0))

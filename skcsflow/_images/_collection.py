@@ -1,6 +1,7 @@
 """Any collection of images that a user has -> decoded images, one by one."""
 
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from PIL import Image
 from scipy.sparse import issparse
 from torch import Tensor
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import as_array, user_stack_level
 from skcsflow._images._containers import IMAGE_TYPES, as_sequence, check_tensor, is_arrow_table, is_missing
 from skcsflow._images._framing import Framing
 from skcsflow._images._ranges import ValueRanges
@@ -158,11 +159,11 @@ class ImageCollection(Sequence[Tensor]):
         """Whether image `i` can be read and decoded; where it can't, `errors` says why."""
         try:
             self.frames(i, self.load(i))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             self.errors[i] = str(error)
         return i not in self.errors
 
-    def note_error(self, i: int, error: ValueError) -> bool:
+    def note_error(self, i: int, error: Exception) -> bool:
         """Take note that image `i` could not be read; gives whether to go on without it."""
         if self.goes_on:
             self.errors[i] = str(error)
@@ -208,7 +209,7 @@ class ImageCollection(Sequence[Tensor]):
             parts += [str(content.dtype), tuple(content.shape)]
             data = content.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         else:
-            array = np.asarray(content)
+            array = as_array(content, "An image of X")
             parts += [str(array.dtype), array.shape]
             # No copy of what lies in memory in one piece.
             data = np.ascontiguousarray(array).reshape(-1) if array.dtype.kind in "buif" else array.tobytes()
@@ -248,7 +249,7 @@ class ImageCollection(Sequence[Tensor]):
         if is_file:
             item, size = decode_reduced(content, self.num_channels, name, least_size, self.max_pixels)
         if not isinstance(item, Tensor):
-            item = np.asarray(item)
+            item = as_array(item, name)
             if self.row_shape is not None:
                 item = item.reshape(self.row_shape)
         channels_first = isinstance(item, Tensor)
@@ -473,7 +474,14 @@ def _check_not_empty(n: int) -> None:
 
 
 def _check_dtype(dtype: "np.dtype[Any] | torch.dtype", name: str) -> None:
-    ok = not dtype.is_complex if isinstance(dtype, torch.dtype) else dtype.kind in "buif"
+    if isinstance(dtype, torch.dtype):  # neither complex nor quantised, nor floats of a byte
+        ok = (
+            dtype.itemsize > 1
+            if dtype.is_floating_point
+            else bool(re.search(r"\.(bool|u?int\d+)$", str(dtype)))
+        )
+    else:
+        ok = dtype.kind in "buif"
     if not ok:
         raise TypeError(f"{name} has dtype {dtype}; images must be integers, booleans or real floats.")
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from skcsflow._images._reader import expand_home
+from skcsflow._checks import as_path, expand_home
 
 __all__ = [
     "EXTENSIONS",
@@ -102,7 +102,7 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     ...     [Path(path).name for path in list_images(folder)]
     ['a.png', 'b.JPG']
     """
-    return find_images(expand_home(folder), "folder", recursive=recursive)
+    return find_images(as_path(folder, "folder"), "folder", recursive=recursive)
 
 
 def as_sequence(X: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from skcsflow._checks import check_regular_file
+from skcsflow._checks import check_regular_file, expand_home
 
 __all__ = [
     "MAX_PIXELS",
@@ -24,7 +24,6 @@ __all__ = [
     "content_size",
     "decode_file",
     "decode_reduced",
-    "expand_home",
     "image_size",
     "load_file",
     "read_image",
@@ -82,12 +81,6 @@ class ImageFile(NamedTuple):
 
     is_npy: bool
     data: bytes
-
-
-def expand_home(path: str | os.PathLike[str]) -> Path:
-    """The path, with ``~`` at its beginning replaced by the home folder; not of a name that only begins so."""
-    path = Path(path)
-    return path.expanduser() if path.parts[:1] == ("~",) and not path.exists() else path
 
 
 @contextmanager

