@@ -42,6 +42,11 @@ def check_rows(X: Any) -> None:
     """Check that the rows of a nested list have one length."""
     if not isinstance(X, (list, tuple)):
         return  # scikit-learn checks the rest
+    for i, row in enumerate(X):
+        if np.ma.is_masked(row):
+            raise ValueError(
+                f"X[{i}] is a masked array with masked values. Fill them, such as with filled(0)."
+            )
     # Arrays of no dimension have the method, but no length.
     lengths = [
         len(row) if hasattr(row, "__len__") and getattr(row, "shape", (1,)) != () else None for row in X

@@ -78,6 +78,7 @@ def test_parameters(call, outcome):
     ("sparse", lambda d: d.score_samples(torch.zeros(2, 3, 8, 8).to_sparse()), Named("X")),
     ("float8", lambda d: d.score_samples(torch.zeros(2, 3, 8, 8).to(torch.float8_e4m3fn)), Named("X")),
     ("nested", lambda d: d.score_samples(NESTED), Named("X")),
+    ("masked-number", lambda d: d.score_samples([np.ma.masked_array(3, True)]), Named(r"X\[0\].*masked")),
     ("metas", lambda d: d.score_samples([torch.empty(3, 8, 8, device="meta")]), Named(r"X\[0\]")),
     ("sparses", lambda d: d.score_samples([torch.zeros(3, 8, 8).to_sparse()]), Named(r"X\[0\]")),
     ("LAB", lambda d: d.score_samples([Image.new("LAB", (8, 8))]), gives(lambda s: np.isfinite(s).all())),
