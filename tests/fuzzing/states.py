@@ -11,7 +11,7 @@ from conftest import FAST
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from inputs import scratch
-from properties import PIXELS
+from properties import PIXELS, detector
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -43,8 +43,8 @@ class Detectors(RuleBasedStateMachine):
 
     n_calls = 0
 
-    @initialize()
-    def begin(self):
+    @initialize(is_fitted=st.sampled_from([True, False]))  # the simpler case is the one with more to lose
+    def begin(self, is_fitted):
         self.filters = warnings.catch_warnings()
         self.filters.__enter__()
         warnings.simplefilter("ignore")
@@ -53,6 +53,10 @@ class Detectors(RuleBasedStateMachine):
         self.is_fitted = self.is_calibrated = False
         self.thresholds = None
         self.shaped_by = None  # clamp, when the model was made
+        if is_fitted:
+            self.detector = copy.deepcopy(detector())
+            self.is_calibrated = True
+            self.expect_fitted(is_new=True)
 
     def teardown(self):
         if hasattr(self, "filters"):
