@@ -198,7 +198,7 @@ BAD_X = {
         r"^X\[0\] .'empty.png'. could not .*the file has 0 bytes",
     ),
     "file-cut": (lambda: ["cut.png"], ValueError, r"^X\[0\] .'cut.png'. could not be read as an image"),
-    "file-is-folder": (lambda: ["folder.png"], ValueError, r"^X\[0\] .'folder.png'. could not be read"),
+    "file-is-folder": (lambda: ["folder.png"], ValueError, r"^X\[0\] .'folder.png'. is a folder, not a file"),
     "file-npy-of-text": (
         lambda: ["text.npy"],
         ValueError,

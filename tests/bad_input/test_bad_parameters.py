@@ -44,6 +44,8 @@ BY_SCIKIT_LEARN = {
     "contamination": [None, "all", NAN, INF, 0, -0.1, 0.51, 1],
     "score_mode": [None, "max", "", NAN, 1],
     "map_mode": [None, "mean", "", NAN, 1],
+    "checkpoint": [3, NAN, True, b"folder", ["folder"]],
+    "max_pixels": [0, -1, 1.5, NAN, INF, "many"],
     "memory": [3, NAN, True, b"folder", ["folder"]],
     "device": [None, 3, NAN, b"cpu"],
     "precision": [None, "float16", "", NAN, 32],
@@ -69,7 +71,7 @@ def fit(**params):
     return lambda: CSFlowDetector(**{**FAST, **params}).fit(X)
 
 
-SIZE = r"^{} must be an int or a pair of ints \(H, W\), each {} or more, got "
+SIZE = r"^{} must be an int or a pair of ints \(H, W\), each from {} to 16384, got "
 
 
 @cases(
@@ -92,16 +94,16 @@ SIZE = r"^{} must be an int or a pair of ints \(H, W\), each {} or more, got "
     ("backbone-unknown", fit(backbone="nonsense"),
      refused(ValueError, "^backbone must be the name of a timm model", "got 'nonsense'")),
     ("weights-missing", fit(weights="no/such.pth"),
-     refused(FileNotFoundError, "^weights must be 'auto', None or the path of a file, got 'no/such.pth'")),
+     refused(FileNotFoundError, "^weights must be 'auto', None or the path of a file, .* none at 'no/such.pth'")),
     ("strides-empty", fit(strides=()), refused(ValueError, r"^strides must be integers, .* got \(\)")),
     ("strides-equal", fit(strides=(16, 16)), refused(ValueError, "^strides .* got .16, 16")),
     ("strides-floats", fit(strides=(16.0, 32.0)), refused(ValueError, "^strides .* got .16.0, 32.0")),
     ("strides-NaN", fit(strides=(NAN, NAN)), refused(ValueError, "^strides .* got .nan, nan")),
     ("hidden-for-two-of-three", fit(cross_conv_hidden_channels=(8, 8)),
-     refused(ValueError, "^cross_conv_hidden_channels must be one number, or one for each of 3 scales, got .8, 8")),
-    ("kernel_size-even", fit(kernel_size=4), refused(ValueError, "^kernel_size.* odd .* got")),
+     refused(ValueError, "^cross_conv_hidden_channels must be an int from 1 to 65536, or .* of 3 strides, got .8, 8")),
+    ("kernel_size-even", fit(kernel_size=4), refused(ValueError, "^kernel_size must be odd, got 4")),
     ("kernel_size-for-two-of-one", fit(kernel_size=(3, 3)),
-     refused(ValueError, "^kernel_size must be one number, or one for each of 1 coupling blocks, got .3, 3")),
+     refused(ValueError, "^kernel_size must be an int from 1 to 63, or one for each of 1 coupling blocks, got .3, 3")),
     ("device-unknown", fit(device="tpu!"),
      refused(ValueError, "^device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got 'tpu!'")),
     ("roi-one", fit(roi=[64]), refused(ValueError, "^roi must be None, a box .* got .64")),

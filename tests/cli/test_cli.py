@@ -391,12 +391,14 @@ def test_warnings_are_one_line(run, tmp_path):
     assert "ConvergenceWarning" not in err
 
 
-def test_interrupted_commands_say_so_and_leave_nothing(run, tmp_path, monkeypatch):
+def test_interrupted_commands_say_so_and_leave_nothing(run, tmp_path, monkeypatch, request):
     def interrupt(self, X, **params):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
 
     monkeypatch.setattr(CSFlowDetector, "inspect", interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     code, _, err = run("score", "new", "-o", tmp_path / "a.csv")
     assert code == 130
     assert err.splitlines()[-1] == "skcsflow: interrupted"

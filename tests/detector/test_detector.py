@@ -183,7 +183,7 @@ def test_fit_with_unreadable_weights_raises_with_their_path(make, images, tmp_pa
             make(weights=weights).fit(images)
     path = tmp_path / "weights.pt"
     path.write_bytes(b"no weights")
-    with pytest.raises(ValueError, match=r"weights='.*weights\.pt' could not be read"):
+    with pytest.raises(ValueError, match=r"weights='.*weights\.pt' of backbone=.* could not be read"):
         make(weights=path).fit(images)
 
 
