@@ -13,6 +13,7 @@ BENCHMARKS = (
     "false_alarms",
     "metrics",
     "search_memory",
+    "memory_growth",
     "row_independence",
     "neighbour",
     "large_images",
