@@ -22,8 +22,10 @@ def weights(n, seed):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", [np.int64, np.float64])
-def test_curve_is_that_of_counting(kind, weighted):
+@pytest.mark.parametrize("shift", [0, -10])  # defects above the lowest normal value alone, or below it too
+def test_curve_is_that_of_counting(shift, kind, weighted):
     normal, defective = values(kind)
+    defective += shift
     of_normal, gain = (weights(40, 1), weights(15, 2)) if weighted else (np.ones(40), np.ones(15))
     given = (of_normal, gain) if weighted else ()
     curve = threshold_curve(normal.copy(), defective, *given)

@@ -313,5 +313,7 @@ class _Rows(Sequence[Any]):
 
 def _take(X: Any, rows: NDArray[np.int64]) -> Any:
     """Some rows of X. scikit-learn's own indexing would read those of a data set at once, and make a list of them."""
+    if hasattr(X, "to_pylist"):  # pyarrow, which scikit-learn takes from 1.8 on
+        return X.take(rows)
     is_known = isinstance(X, list | tuple | np.ndarray) or hasattr(X, "to_numpy") or hasattr(X, "detach")
     return _safe_indexing(X, rows) if is_known else _Rows(X, rows)

@@ -117,7 +117,7 @@ def test_cut_fills_with_grey_beside_the_image(dtype, grey):
     assert frame.shape == (3, 4, 4)
     assert frame.dtype == dtype
     assert torch.equal(frame[:, 1:3], image)
-    assert (frame[:, [0, 3]].to(torch.float64) == float(grey)).all()
+    assert (frame.to(torch.float64)[:, [0, 3]] == float(grey)).all()
 
 
 def test_cut_shows_nothing_beside_a_mask():

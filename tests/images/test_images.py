@@ -470,6 +470,12 @@ def nested():
 
 
 OBJECTS_OF_3D = np.zeros((2, 4, 4), dtype=object)
+try:
+    SPARSE_CUBE = {
+        "sparse cube": (sparse.coo_array(np.ones((2, 9, 9))), TypeError, r"X is a coo_array.*toarray\(\)")
+    }
+except ValueError:  # SciPy has them from 1.15 on
+    SPARSE_CUBE = {}
 BAD_X = {
     "empty list": ([], ValueError, r"0 sample\(s\)"),
     "empty tuple": ((), ValueError, r"0 sample\(s\)"),
@@ -510,7 +516,7 @@ BAD_X = {
     "nested tensor": (nested(), TypeError, r"X is a nested tensor.*unbind\(\)"),
     "nested tensors": ([nested()], TypeError, r"X\[0\] is a nested tensor"),
     "sparse rows": (sparse.csr_array(np.eye(16)), TypeError, "Sparse data was passed"),
-    "sparse cube": (sparse.coo_array(np.ones((2, 9, 9))), TypeError, r"X is a coo_array.*toarray\(\)"),
+    **SPARSE_CUBE,
     "sparse images": ([sparse.csr_matrix(np.eye(16))], TypeError, r"X\[0\] is of type csr_matrix"),
     "complex": (np.zeros((2, 4, 4), complex), TypeError, "X has dtype complex128"),
     "complex rows": (np.zeros((2, 16), complex), ValueError, "Complex data not supported"),

@@ -7,7 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from skcsflow._images import _reader, image_size, load_file, read_image, read_pil
 from skcsflow._images._reader import ImageFile, decode_reduced
@@ -248,9 +248,10 @@ def test_files_of_several_pages_raise(tmp_path, name):
 
 
 def test_tiff_with_smaller_pictures_of_itself_is_read(tmp_path):
-    frames = [Image.fromarray(COLOUR), Image.fromarray(COLOUR[::2, ::2])]
-    frames[1].encoderinfo = {"tiffinfo": {254: 1}}
-    frames[0].save(tmp_path / "pyramid.tiff", save_all=True, append_images=frames[1:])
+    with TiffImagePlugin.AppendingTiffWriter(tmp_path / "pyramid.tiff", True) as file:
+        Image.fromarray(COLOUR).save(file, "TIFF")
+        file.newFrame()
+        Image.fromarray(COLOUR[::2, ::2]).save(file, "TIFF", tiffinfo={254: 1})
     np.testing.assert_array_equal(read_image(tmp_path / "pyramid.tiff", "it"), COLOUR)
 
 
