@@ -70,7 +70,7 @@ def test_contents_and_unread_pil_images_of_too_many_pixels_are_refused(fitted, l
 def test_on_error_nan_goes_on_past_images_of_too_many_pixels(fitted, large, tmp_path):
     (tmp_path / "good.png").write_bytes(content("png"))
     detector = clone(fitted).set_params(on_error="nan")
-    detector.fit([SMALL] * 12)
+    detector.fit([np.roll(SMALL, k) for k in range(12)])
     with pytest.warns(UserWarning, match=TOO_MANY):
         scores = detector.score_samples([large["png"], tmp_path / "good.png"])
     assert np.isnan(scores).tolist() == [True, False]
@@ -193,7 +193,7 @@ def test_only_files_are_read_as_masks_weights_and_detectors(tiny_params, no_file
             "weights": lambda path=path: MultiScaleFeatureExtractor("test_efficientnet", weights=path),
         }
         for name, read in reads.items():
-            with pytest.raises(ValueError, match=f"{name}.*{kind}"):
+            with pytest.raises(ValueError, match=f"{name}.*{kind}|a null character"):
                 read()
     os.mkfifo(tmp_path / "pipe.skops")
     with pytest.raises(ValueError, match=r"The file '.*pipe\.skops' is a named pipe"):
