@@ -17,6 +17,8 @@ from sklearn.exceptions import NotFittedError
 from skcsflow import CSFlowDetector, save
 from skcsflow.cli import main
 
+pytestmark = pytest.mark.slow
+
 PIXELS = np.random.RandomState(0).randint(100, 140, (4, 24, 20)).astype(np.uint8)
 
 

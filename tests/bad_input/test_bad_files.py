@@ -19,6 +19,8 @@ from skcsflow.export import to_onnx, verify_onnx
 from skcsflow.plotting import AnomalyMapDisplay, HistoryDisplay, RocByKindDisplay, ScoreHistogramDisplay
 from skcsflow.report import write_report
 
+pytestmark = pytest.mark.slow
+
 NAN, INF = float("nan"), float("inf")
 PIXELS = np.random.RandomState(0).randint(100, 140, (3, 24, 20)).astype(np.uint8)
 ENDINGS = r"must end in .skops, .joblib, .pkl or .pickle"

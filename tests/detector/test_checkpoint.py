@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import TINY
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -15,7 +16,14 @@ import skcsflow._checkpoints
 from skcsflow import CSFlowDetector
 from skcsflow.datasets import make_defects
 
-PARAMS = {"input_size": 64, "n_epochs": 4, "batch_size": 4, "random_state": 0}
+PARAMS = {
+    **TINY,
+    "n_epochs": 4,
+    "batch_size": 4,
+    "contamination": "auto",
+    "score_mode": "fused",
+    "map_mode": "fused",
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +71,8 @@ def assert_alike(detector, expected, images):
     ],
 )
 def test_an_interrupted_fit_goes_on_with_the_same_bits(images, tmp_path, stops_after, changes):
-    expected = CSFlowDetector(**PARAMS, **changes).fit(images)
-    detector = CSFlowDetector(**PARAMS, **changes, checkpoint=tmp_path / "new folder")
+    expected = CSFlowDetector(**{**PARAMS, **changes}).fit(images)
+    detector = CSFlowDetector(**{**PARAMS, **changes}, checkpoint=tmp_path / "new folder")
     stops_after(2)
     with pytest.raises(KeyboardInterrupt):
         detector.fit(images)
@@ -94,7 +102,8 @@ def test_an_interrupted_fit_leaves_a_fitted_detector_as_it_was(images, tmp_path,
 def test_without_a_seed_the_training_that_was_cut_short_goes_on(images, tmp_path, stops_after, random_state):
     def detector():
         state = np.random.RandomState(3) if random_state else None
-        return CSFlowDetector(**{**PARAMS, "random_state": state}, checkpoint=tmp_path)
+        pretrained = {"backbone": "tf_efficientnet_lite0", "weights": "auto"}  # random weights need a seed
+        return CSFlowDetector(**{**PARAMS, **pretrained, "random_state": state}, checkpoint=tmp_path)
 
     stops_after(3)
     with pytest.raises(KeyboardInterrupt):
@@ -161,6 +170,7 @@ def test_a_damaged_checkpoint_is_told_and_the_training_begins_anew(images, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_checkpoint_is_told(images, tmp_path, stops_after):
     detector = CSFlowDetector(**PARAMS, checkpoint=tmp_path)
     stops_after(1)

@@ -12,6 +12,7 @@ from states import Detectors
 from targets import TARGETS
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals"),
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),  # of hypothesis, for itself
 ]
