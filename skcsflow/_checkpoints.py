@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import as_path, user_stack_level
 from skcsflow._digests import digest_of
 from skcsflow._whole_files import writing_whole
 
@@ -37,7 +37,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     OSError
         Where it can't be made or written to.
     """
-    folder = Path(path).expanduser()
+    folder = as_path(path, "checkpoint")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

@@ -201,9 +201,8 @@ class FlowTrainer:
                 if isinstance(features[0], Tensor):  # rows of mapped files are taken on the CPU
                     order = order.to(device)
                 batches = order.split(self.batch_size)
-                done = (
-                    run.numbers.n_steps - epoch * n_batches
-                )  # of this epoch, before the training was cut short
+                # Steps of this epoch before the training was cut short.
+                done = run.numbers.n_steps - epoch * n_batches
                 for start in range(done, n_batches, ROUND_STEPS):
                     ends_epoch = start + ROUND_STEPS >= n_batches
                     is_last = ends_epoch and epoch + 1 == self.n_epochs
@@ -266,7 +265,7 @@ class FlowTrainer:
         numbers, weights = run.numbers, run.weights()
         while True:
             rates = run.rates()
-            of_steps: tuple[list[Tensor], list[Tensor]] = ([], [])
+            step_losses, step_norms = [], []
             for rows in batches:
                 numbers.rate = run.optimizer.param_groups[0]["lr"]
                 batch = [f[rows] for f in features]
@@ -274,24 +273,20 @@ class FlowTrainer:
                 loss, norm = self._train_step(run.flow, run.optimizer, batch, noise, map_parts)
                 if run.schedule is not None:
                     run.schedule.step()
-                of_steps[0].append(loss)
-                of_steps[1].append(norm)
+                step_losses.append(loss)
+                step_norms.append(norm)
             # Read off once per round: on a GPU every look at a number stalls the queue.
-            losses, norms = torch.stack(of_steps[0]).tolist(), torch.stack(of_steps[1]).tolist()
+            losses, norms = torch.stack(step_losses).tolist(), torch.stack(step_norms).tolist()
             if math.isnan(numbers.loss_limit):
                 # The first step's loss is that of the flow as given, with noise. One nat per dimension more is much.
                 numbers.loss_limit = max(numbers.loss_before, losses[0]) + 1
-            # The median, as a batch may hold a single image that is unlike all others.
-            numbers.loss_after = median_low(losses) if probe is None else probe()
+            usual_loss = median_low(losses)  # as a batch may hold a single image that is unlike all others
+            numbers.loss_after = usual_loss if probe is None else probe()
             is_finite = all(map(math.isfinite, [*losses, *norms]))
-            if (
-                is_finite
-                and median_low(losses) <= numbers.loss_limit
-                and numbers.loss_after <= numbers.loss_limit
-            ):
+            if is_finite and all(loss <= numbers.loss_limit for loss in (usual_loss, numbers.loss_after)):
                 break
             if numbers.n_setbacks == MOST_SETBACKS:
-                self._raise_diverged(median_low(losses), median_low(norms))
+                self._raise_diverged(usual_loss, median_low(norms))
             run.go_back(rates)
             weights = run.good
         run.good = weights  # and not those now: the last step's outcome shows in the next
@@ -323,9 +318,10 @@ class FlowTrainer:
                 loss, *gradients = _sum_up(map_parts(gradient, self._parts(batch)))
                 break
             except torch.OutOfMemoryError:
-                if self._parts(batch)[0].stop == 1:
+                size = self._parts(batch)[0].stop
+                if size == 1:
                     raise
-            self._halve_parts(self._parts(batch)[0].stop)  # here, as the error holds what was on the GPU
+            self._halve_parts(size)  # here, as the error holds what was on the GPU
         for parameter, g in zip(parameters, gradients, strict=True):
             # The fused step takes numbers as they lie in memory.
             is_alike = g.stride() == parameter.stride()
@@ -440,6 +436,21 @@ def _sum_up(results: Iterable[Result]) -> Result:
 
 
 @dataclass
+class _Numbers:
+    """How far a training has come."""
+
+    n_steps: int = 0
+    n_setbacks: int = 0
+    loss_before: float = math.nan
+    loss_after: float = math.nan
+    loss_limit: float = math.nan
+    rate: float = math.nan
+    epoch_loss: float = 0.0  # sums over the epoch's steps so far
+    epoch_norm: float = 0.0
+    epoch_seconds: float = 0.0
+
+
+@dataclass
 class _Run:
     """What changes as a flow is trained, and is saved to go on later."""
 
@@ -448,7 +459,7 @@ class _Run:
     schedule: LRScheduler | None
     noise_generator: torch.Generator
     history: dict[str, list[float]]
-    numbers: "_Numbers" = field(default_factory=lambda: _Numbers())
+    numbers: _Numbers = field(default_factory=_Numbers)
     good: list[Tensor] = field(default_factory=list)
     """Weights that good steps were taken from."""
 
@@ -509,18 +520,3 @@ class _Run:
         self.history.update(state["history"])
         self.numbers = _Numbers(**state["numbers"])
         self.good = [g.to(p.device) for g, p in zip(state["good"], self.flow.parameters(), strict=True)]
-
-
-@dataclass
-class _Numbers:
-    """How far a training has come."""
-
-    n_steps: int = 0
-    n_setbacks: int = 0
-    loss_before: float = math.nan
-    loss_after: float = math.nan
-    loss_limit: float = math.nan
-    rate: float = math.nan
-    epoch_loss: float = 0.0  # sums over the epoch's steps so far
-    epoch_norm: float = 0.0
-    epoch_seconds: float = 0.0

@@ -210,11 +210,11 @@ class FittingMixin:
             features = training.features
             checkpoint = None
             if folder is not None:
-                started_by = {
-                    "n_epochs": n_epochs,
-                    "lr_schedule": lr_schedule,
-                    "seeds": [model_seed, order_seed],
-                }
+                started_by: dict[str, Any] = {"n_epochs": n_epochs, "lr_schedule": lr_schedule}
+                if (
+                    self.random_state is not None
+                ):  # None means any seeds: those of a training that was cut short
+                    started_by["seeds"] = [model_seed, order_seed]
                 key = self._checkpoint_key(runner, training, is_continued, started_by)
                 checkpoint = Checkpoint(folder, key, order_seed)
                 order_seed = checkpoint.seed
@@ -279,10 +279,6 @@ class FittingMixin:
         self, runner: Runner, training: TrainingFeatures, is_continued: bool, started_by: dict[str, Any]
     ) -> dict[str, Any]:
         """All that the outcome of a training depends on."""
-        if (
-            self.random_state is None
-        ):  # which means any seeds: those of the training that was cut short will do
-            started_by = {**started_by, "seeds": None}
         rows = np.arange(len(training.features[0]))
         return {
             **self._training_params(),

@@ -143,10 +143,9 @@ def check_input_size(input_size: Any) -> tuple[int, int]:
 
 def check_image_shape(shape: Any) -> None:
     """Check the parameter `image_shape`."""
-    if shape is not None and (
-        len(_items(shape)) not in (2, 3)
-        or not all(isinstance(n, Integral) and int(n) > 0 for n in _items(shape))
-    ):
+    sides = _items(shape)
+    is_shape = len(sides) in (2, 3) and all(isinstance(n, Integral) and int(n) > 0 for n in sides)
+    if shape is not None and not is_shape:
         raise ValueError(f"image_shape must be None, (H, W) or (H, W, C), got {shape!r}.")
 
 
