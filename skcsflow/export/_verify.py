@@ -19,7 +19,8 @@ from skcsflow.export._options import check_choice, check_exportable
 
 __all__ = ["arrays_of", "check_verification", "example_images", "verify_onnx"]
 
-SCORE_TOLERANCE = 1e-5
+# In float32, detector and file are each up to 6e-6 off the scores in float64, more or less by processor and weights.
+SCORE_TOLERANCE = 3e-5
 MAP_TOLERANCE = 1e-4
 MASK_TOLERANCE = 1e-3
 
@@ -54,7 +55,7 @@ def verify_onnx(path: str | os.PathLike[str], detector: Any, X: Any, *, engine: 
         - ``mask_difference`` : float, the largest share of an image's pixels whose mask differs
         - ``p_value_difference`` : float, the largest, but for scores so near to one of the calibration; 1 where only
           one of the two is calibrated, and NaN where neither is
-        - ``passed`` : bool, whether scores differ by at most 1e-5, maps by at most 1e-4 and masks by at most 1e-3, and
+        - ``passed`` : bool, whether scores differ by at most 3e-5, maps by at most 1e-4 and masks by at most 1e-3, and
           labels and p-values not at all
         - ``rows`` : dict of str to ndarray of shape (n_images,), these differences of each image
 
@@ -79,7 +80,7 @@ def verify_onnx(path: str | os.PathLike[str], detector: Any, X: Any, *, engine: 
     ...     path = os.path.join(folder, "detector.onnx")
     ...     _ = to_onnx(detector, path, X=images[:1])
     ...     found = verify_onnx(path, detector, images[12:])
-    >>> found.n_images, found.n_labels_differ, found.score_difference < 1e-5
+    >>> found.n_images, found.n_labels_differ, found.score_difference < 3e-5
     (2, 0, True)
     """
     check_exportable(detector)

@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from functools import partial
@@ -627,9 +628,12 @@ READER = """
 import os, pickle, sys, warnings
 import numpy as np
 import torch
+from sklearn.base import clone
 from skcsflow import feature_cache_info
 detector, images, scores = pickle.load(open(sys.argv[1], "rb"))
 if sys.argv[3] == "nobody":
+    with warnings.catch_warnings(action="ignore"):  # imports what it needs, which other users may not be able to read
+        clone(detector).fit(images[:4]).score_samples(images[:1])
     os.setuid(65534)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -648,18 +652,21 @@ assert feature_cache_info(sys.argv[2]).n_images == 4
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the permissions of Linux")
-def test_memory_in_a_folder_that_cannot_be_written_to_is_read(grey_images, tmp_path):
-    folder = tmp_path / "cache"
-    detector = CSFlowDetector(**FAST, memory=folder).fit(grey_images[:4])
-    scores = detector.set_params(memory=None).score_samples(grey_images[:7])
-    (tmp_path / "all.pkl").write_bytes(pickle.dumps((detector, grey_images[:7], scores)))
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    for path in (tmp_path, *list(tmp_path.parents)[:2]):
-        path.chmod(0o755)
-    user = "nobody" if os.getuid() == 0 else "self"  # root may write anywhere
-    command = [sys.executable, "-c", READER, tmp_path / "all.pkl", folder, user]
-    done = subprocess.run(command, capture_output=True, text=True)
+def test_memory_in_a_folder_that_cannot_be_written_to_is_read(grey_images):
+    with tempfile.TemporaryDirectory() as parent:  # pytest's own folders can't be entered by other users
+        Path(parent).chmod(0o755)
+        folder = Path(parent, "cache")
+        detector = CSFlowDetector(**FAST, memory=folder).fit(grey_images[:4])
+        scores = detector.set_params(memory=None).score_samples(grey_images[:7])
+        given = Path(parent, "all.pkl")
+        given.write_bytes(pickle.dumps((detector, grey_images[:7], scores)))
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        user = "nobody" if os.getuid() == 0 else "self"  # root may write anywhere
+        command = [sys.executable, "-c", READER, given, folder, user]
+        done = subprocess.run(command, capture_output=True, text=True)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
