@@ -78,6 +78,7 @@ def test_tree_surface_reads_back_as_drawn(written):
     assert [mask is None for mask in data.masks] == lacking.tolist()
 
 
+@pytest.mark.slow
 def test_tree_elpv_has_a_kind_of_defect_without_masks(written):
     data = load_image_folder(written, category="cells")
     assert len(data.train) == 5  # of 441, one in 90

@@ -28,6 +28,7 @@ def examples():
                     yield pytest.param(parser.get_doctest(docstring, {}, label, None, None), id=label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", list(examples()))
 def test_example_of_method_runs(example):
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0

@@ -140,6 +140,7 @@ def test_aupimo_score_few_good_pixels_keep_a_perfect_map_from_one():
     assert aupimo_score(masks, maps) == pytest.approx(np.log10(16 / 2), **EXACT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [BOUNDS, (0.0021, 0.03), (0.03, 0.04), (0.1, 1), [0.0777, 0.5]])
 def test_aupimo_score_agrees_with_a_loop_over_thresholds(bounds, data):
     masks, maps = data
@@ -153,6 +154,7 @@ def test_aupimo_score_agrees_with_a_loop_over_thresholds(bounds, data):
     assert mean == pytest.approx(np.nanmean(expected), **EXACT)
 
 
+@pytest.mark.slow
 def test_aupimo_score_random_mixed_sizes_and_weights_agree_with_a_loop():
     for seed in range(20):
         rng = np.random.RandomState(seed)

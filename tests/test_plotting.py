@@ -513,6 +513,7 @@ def test_panels_have_places_of_their_own(show_images, n, aspect):
         assert apart.any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_pairs_of_many_images_fill_rows():
     heights = []
     for n, n_columns, in_first_row in ((6, 8, 6), (8, 8, 4), (20, 8, 5), (20, 3, 3)):

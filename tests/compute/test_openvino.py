@@ -96,6 +96,7 @@ def test_arc_tangent_is_numpys():
     np.testing.assert_allclose(compiled([x])[0], np.arctan(x.astype(np.float64)), rtol=3e-7)
 
 
+@pytest.mark.slow
 def test_fit_by_openvino_learns_what_fit_by_torch_learns(detector, few_images):
     fitted = CSFlowDetector(**TINY).fit(few_images)
     assert relative_difference(detector.score_samples(few_images), fitted.score_samples(few_images)) < 1e-3
@@ -103,6 +104,7 @@ def test_fit_by_openvino_learns_what_fit_by_torch_learns(detector, few_images):
     np.testing.assert_array_equal(detector.predict(few_images), fitted.predict(few_images))
 
 
+@pytest.mark.slow
 def test_fit_twice_gives_the_same_bits(detector, few_images):
     twin = clone(detector).fit(few_images)
     np.testing.assert_array_equal(twin.score_samples(few_images), detector.score_samples(few_images))
@@ -184,6 +186,7 @@ def test_without_the_package_it_says_what_to_install(detector, few_images):
         assert np.isfinite(loaded.set_params(engine="torch").score_samples(few_images)).all()
 
 
+@pytest.mark.slow
 def test_what_takes_long_to_import_is_imported_by_nobody_who_does_not_ask_for_it():
     script = "import sys, skcsflow; print({'openvino', 'skops', 'fastapi', 'onnx', 'jinja2.ext'} & sys.modules.keys())"
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

@@ -312,6 +312,7 @@ class Interrupting(os.PathLike):
 DIVERGING = {"learning_rate": 1e30, "max_grad_norm": None, "lr_schedule": "constant"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warm_start", [False, True])
 def test_fit_that_fails_leaves_the_fit_before(make, images, warm_start):
     X = images[:6]
@@ -459,6 +460,7 @@ def test_warm_start_goes_on_with_the_same_weights(make, images):
     np.testing.assert_array_equal(fresh.history_["loss"], first)
 
 
+@pytest.mark.slow
 def test_training_that_goes_on_holds_out_the_same_images(make, images, monkeypatch):
     trained_on = []
     train = FlowTrainer.train
@@ -819,6 +821,7 @@ def test_scores_with_the_default_backbone_do_not_depend_on_other_rows():
     np.testing.assert_array_equal(detector.score_samples(X[order]), scores[order])
 
 
+@pytest.mark.slow
 def test_fit_does_not_depend_on_threads(make, grey_images):
     images = grey_images[:20]
     expected = make(batch_size=20, n_jobs=1).fit(images)

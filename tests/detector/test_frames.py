@@ -197,6 +197,7 @@ def test_roi_that_does_not_fit_may_be_gone_past(detectors, images):
     assert np.isnan(scores).tolist() == [False, True]
 
 
+@pytest.mark.slow
 def test_rows_of_a_table_have_frames_too(images):
     grey = images[..., 0].reshape(len(images), -1)
     rows = CSFlowDetector(**TINY, image_shape=SHAPE, tile_size=64).fit(grey[:12])

@@ -81,6 +81,7 @@ def test_round_trips_give_the_same_bits_and_leave_the_live_detector_alone(fitted
     np.testing.assert_array_equal(fitted.score_samples(X), scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -162,6 +163,7 @@ def test_saved_file_names_nothing_of_torch(fitted):
     assert b"ctimm" not in modules
 
 
+@pytest.mark.slow
 def test_saved_file_holds_no_optimizer_no_training_data_and_no_cache(tiny_params, grey_images, tmp_path):
     few, many = (CSFlowDetector(**tiny_params, memory=str(tmp_path)).fit(grey_images[:n]) for n in (4, 40))
     many.score_samples(grey_images)
@@ -187,6 +189,7 @@ np.save(sys.argv[3], joblib.load(sys.argv[1]).score_samples(X))
 """
 
 
+@pytest.mark.slow
 def test_saved_file_loads_in_a_fresh_process_without_network_or_weights(tiny_params, grey_images, tmp_path):
     weights = tmp_path / "weights.pt"
     torch.save(timm.create_model("test_efficientnet").state_dict(), weights)

@@ -364,6 +364,7 @@ def test_grid_search_over_backbone_and_input_size_refits_the_best(detector, labe
     np.testing.assert_array_equal(search.predict(X), best.predict(X))
 
 
+@pytest.mark.slow
 def test_grid_search_ranks_alike_with_labels_of_every_kind(detector, labelled):
     X, y = labelled
     results = [
@@ -425,6 +426,7 @@ def assert_search_finds_the_defects(X, y):
     assert search.set_params(error_score="raise", refit=False).fit(X, y).best_score_ > 0.9
 
 
+@pytest.mark.slow
 def test_train_test_split_and_search_take_every_kind_of_X(labelled, paths):
     X, y = labelled
     colour = np.repeat(X[..., None], 3, axis=-1)
@@ -444,6 +446,7 @@ def test_train_test_split_and_search_take_every_kind_of_X(labelled, paths):
     assert_search_finds_the_defects(paths, y)
 
 
+@pytest.mark.slow
 def test_train_test_split_and_search_take_tables_of_pandas(labelled, paths):
     pd = pytest.importorskip("pandas")
     X, y = labelled

@@ -134,6 +134,7 @@ def run_in_fork(function, seconds=60):
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 def test_forked_process_loads_fits_and_scores_with_the_same_bits(grey_images):
     before = torch.get_num_threads()
@@ -160,6 +161,7 @@ def test_forked_process_loads_fits_and_scores_with_the_same_bits(grey_images):
 # The process around it
 
 
+@pytest.mark.slow
 def test_import_draws_no_random_number_of_pythons():
     in_new_process(
         """
@@ -172,6 +174,7 @@ def test_import_draws_no_random_number_of_pythons():
     )
 
 
+@pytest.mark.slow
 def test_cores_that_the_process_may_not_use_are_not_counted():
     # The variable is one of several limits that count, as a container's quota does.
     in_new_process(
@@ -225,6 +228,7 @@ def test_fit_works_in_modes_without_gradients(fitted, grey_images, mode):
     assert not np.array_equal(loaded.score_samples(grey_images), scores)
 
 
+@pytest.mark.slow
 def test_autocast_of_the_caller_changes_no_result(fitted, grey_images):
     scores, maps = fitted.score_samples(grey_images), fitted.transform(grey_images[:1])
     with torch.autocast("cpu", torch.bfloat16):
@@ -235,6 +239,7 @@ def test_autocast_of_the_caller_changes_no_result(fitted, grey_images):
             np.testing.assert_array_equal(found.transform(grey_images[:1]), maps)
 
 
+@pytest.mark.slow
 def test_default_dtype_changes_no_result(fitted, grey_images):
     scores = fitted.score_samples(grey_images)
     torch.set_default_dtype(torch.float64)
@@ -259,6 +264,7 @@ def test_model_wrapped_by_torch_compile_is_saved_unwrapped(fitted, grey_images):
 # Numbers of NumPy
 
 
+@pytest.mark.slow
 def test_numpy_integers_are_taken_for_every_count(grey_images):
     counts = {"n_epochs": 2, "batch_size": 16, "n_coupling_blocks": 2, "input_size": 64, "num_channels": 3}
     params = {**TINY, **counts}
@@ -273,6 +279,7 @@ def test_numpy_integers_are_taken_for_every_count(grey_images):
     np.testing.assert_array_equal(found.score_samples(grey_images), expected)
 
 
+@pytest.mark.slow
 def test_grid_search_over_arange_of_epochs_fits_all_candidates(grey_images):
     search = GridSearchCV(CSFlowDetector(**TINY), {"n_epochs": np.arange(1, 4)}, cv=2, error_score="raise")
     assert np.isfinite(search.fit(grey_images[:12]).cv_results_["mean_test_score"]).all()

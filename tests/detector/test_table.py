@@ -57,6 +57,7 @@ def own_checks():
         yield pytest.param(estimator, check, id=name, marks=[pytest.mark.slow] if name in SLOW_CHECKS else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "check"), list(own_checks()))
 def test_table_passes_scikit_learns_check(estimator, check):
     check(estimator)

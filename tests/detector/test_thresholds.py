@@ -239,6 +239,7 @@ def test_calibrate_cv_learns_from_normal_rows_only(data):
     assert detector.offset_ == optimal_threshold(y, np.concatenate(scores), criterion="f1")
 
 
+@pytest.mark.slow
 def test_calibrate_cv_takes_splits_in_every_form(fitted, train):
     first = np.arange(N_TRAIN) < N_TRAIN // 2
     expected = fitted.calibrate(train, fpr=0.2, cv=KFold(2)).calibration_scores_

@@ -95,6 +95,7 @@ def test_memory_has_an_image_extracted_once_that_is_there_several_times(log, gre
     assert len(set(detector.score_samples(X))) == 3
 
 
+@pytest.mark.slow
 def test_memory_key_depends_on_all_that_changes_features(log, grey_images, tmp_path):
     X = grey_images[:4]
     CountingDetector(**FAST, memory=tmp_path).fit(X)
@@ -363,6 +364,7 @@ def assert_same_bits(detector, expected, images):
     np.testing.assert_array_equal(detector.score_samples(images), expected.score_samples(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", CONFIGURATIONS, ids=str)
 def test_fit_from_mapped_files_gives_the_same_bits(grey_images, tmp_path, mapped, changes):
     params = {**FAST, "input_size": 64, **changes}
@@ -526,6 +528,7 @@ cache.get_or_compute(["01"], compute)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_memory_of_a_writer_killed_while_computing_or_writing_has_no_lock_and_no_half_entry(tmp_path):
     folder = tmp_path / "cache"

@@ -108,6 +108,7 @@ def resident_file_bytes():
     return 1024 * kilobytes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize(("side", "n"), [(128, 64), (4, 64_000)], ids=["large rows", "small rows"])
 def test_mapped_maps_give_pages_back_to_the_system(tmp_path, monkeypatch, side, n):

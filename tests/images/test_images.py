@@ -85,6 +85,7 @@ def as_kinds(images, folder):
     return kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [COLOUR, GREY], ids=["colour", "grey"])
 def test_score_samples_of_every_kind_of_X_gives_the_same_bits(fitted, tmp_path, images):
     expected = fitted.score_samples(images)
@@ -155,6 +156,7 @@ def test_score_samples_of_arrays_and_columns_of_other_libraries_gives_the_same_b
         )
 
 
+@pytest.mark.slow
 def test_tables_of_pyarrow_are_read_like_those_of_pandas(tiny_params, tmp_path):
     pa = pytest.importorskip("pyarrow")
     names = [str(path) for path in save(np.concatenate([GREY, 255 - GREY]), tmp_path)]

@@ -217,6 +217,7 @@ def test_extractor_with_strides_that_do_not_double_raises(strides):
         MultiScaleFeatureExtractor("test_efficientnet", weights=None, strides=strides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "strides", "channels", "n_passes"),
     [

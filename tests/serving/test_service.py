@@ -62,6 +62,7 @@ def expected(name, detector, content):
 # What the detector says
 
 
+@pytest.mark.slow
 def test_answers_have_the_bits_of_the_detector(service, calibrated, other, file_contents):
     n_regions = 0
     for content in file_contents.values():

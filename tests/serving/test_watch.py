@@ -92,6 +92,7 @@ def test_lines_have_the_bits_of_the_detector(calibrated, file_contents, folders)
         assert [r["peak"] for r in line["regions"]] == [r.peak for r in inspection.regions]
 
 
+@pytest.mark.slow
 def test_slow_copies_are_read_when_they_are_whole(calibrated, file_contents, folders):
     """Written in pieces, with pauses almost as long as a file must be at rest, and one that is far longer."""
     folder, output = folders
