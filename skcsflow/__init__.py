@@ -3,6 +3,7 @@
 from skcsflow._detector import PAPER_PARAMS, CSFlowDetector, Inspection, InspectionTable
 from skcsflow._features import FeatureCacheInfo, feature_cache_info
 from skcsflow._files import load, save
+from skcsflow._grouped import GroupedDetector
 from skcsflow._regions import Region, find_regions
 from skcsflow._version import __version__
 
@@ -10,6 +11,7 @@ __all__ = [
     "PAPER_PARAMS",
     "CSFlowDetector",
     "FeatureCacheInfo",
+    "GroupedDetector",
     "Inspection",
     "InspectionTable",
     "Region",
@@ -20,5 +22,5 @@ __all__ = [
     "save",
 ]
 
-for _class in (CSFlowDetector, FeatureCacheInfo, Inspection, InspectionTable, Region):
+for _class in (CSFlowDetector, FeatureCacheInfo, GroupedDetector, Inspection, InspectionTable, Region):
     _class.__module__ = __name__  # where users import it from

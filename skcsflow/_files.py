@@ -9,23 +9,24 @@ import joblib
 
 from skcsflow._checks import as_path, check_regular_file
 from skcsflow._detector import CSFlowDetector
+from skcsflow._grouped import GroupedDetector
 from skcsflow._whole_files import writing_whole
 
-__all__ = ["ENDINGS", "load", "save"]
+__all__ = ["ENDINGS", "load", "load_single", "save"]
 
-_TRUSTED = "skcsflow.CSFlowDetector"
+_TRUSTED = {"skcsflow.CSFlowDetector", "skcsflow.GroupedDetector"}
 _SKOPS = ".skops"
 ENDINGS = (_SKOPS, ".joblib", ".pkl", ".pickle")
 """Of the files that detectors are saved in."""
 
 
-def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
+def save(detector: CSFlowDetector | GroupedDetector, path: str | os.PathLike[str]) -> None:
     """Save a detector to a file.
 
     Parameters
     ----------
-    detector : CSFlowDetector
-        The detector.
+    detector : CSFlowDetector or GroupedDetector
+        The detector, or the detectors.
     path : str or path-like
         The file. By its ending it is written by skops (``.skops``) or by joblib (``.joblib``, ``.pkl`` or
         ``.pickle``). A file that is there is replaced, once the new one is whole.
@@ -56,8 +57,10 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
     >>> bool((loaded.score_samples(images) == detector.score_samples(images)).all())
     True
     """
-    if not isinstance(detector, CSFlowDetector):
-        raise TypeError(f"detector must be a CSFlowDetector, got {type(detector).__name__}.")
+    if not isinstance(detector, CSFlowDetector | GroupedDetector):
+        raise TypeError(
+            f"detector must be a CSFlowDetector or a GroupedDetector, got {type(detector).__name__}."
+        )
     path = as_path(path, "path").resolve()  # what a link points to is replaced, and not the link
     ending = _ending(path)
     with writing_whole(path) as unfinished:
@@ -71,11 +74,11 @@ def save(detector: CSFlowDetector, path: str | os.PathLike[str]) -> None:
             shutil.copymode(path, unfinished)
 
 
-def load(path: str | os.PathLike[str]) -> CSFlowDetector:
+def load(path: str | os.PathLike[str]) -> Any:
     """Load a detector from a file.
 
-    A ``.skops`` file can't run anything: only plain values, arrays, estimators of scikit-learn and a `CSFlowDetector`
-    are built from it. Files of joblib and pickle can run anything: load your own alone.
+    A ``.skops`` file can't run anything: only plain values, arrays, estimators of scikit-learn, and detectors are built
+    from it. Files of joblib and pickle can run anything: load your own alone.
 
     Parameters
     ----------
@@ -85,8 +88,8 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
 
     Returns
     -------
-    CSFlowDetector
-        The detector.
+    CSFlowDetector or GroupedDetector
+        What was saved.
 
     Raises
     ------
@@ -123,20 +126,34 @@ def load(path: str | os.PathLike[str]) -> CSFlowDetector:
         raise ValueError(
             f"The file {str(path)!r} can't be loaded: {reason} It may be damaged, or another program's."
         ) from error
-    if not isinstance(loaded, CSFlowDetector):
-        raise ValueError(f"The file {str(path)!r} holds a {type(loaded).__name__}, not a CSFlowDetector.")
+    if not isinstance(loaded, CSFlowDetector | GroupedDetector):
+        raise ValueError(
+            f"The file {str(path)!r} holds a {type(loaded).__name__}, not a CSFlowDetector or a GroupedDetector."
+        )
     return loaded
+
+
+def load_single(path: str | os.PathLike[str]) -> CSFlowDetector:
+    """Load a file of one detector, see :func:`load`; one of several is an error."""
+    loaded = load(path)
+    if isinstance(loaded, GroupedDetector):
+        raise ValueError(
+            f"The file {str(path)!r} holds a GroupedDetector, but one detector is wanted here. Save one of its "
+            "detectors_ to a file of its own."
+        )
+    detector: CSFlowDetector = loaded
+    return detector
 
 
 def _load_skops(path: Path) -> Any:
     import skops.io
 
-    unknown = set(skops.io.get_untrusted_types(file=path)) - {_TRUSTED}
+    unknown = set(skops.io.get_untrusted_types(file=path)) - _TRUSTED
     if unknown:
         raise ValueError(
             f"It has what no CSFlowDetector has, and isn't trusted: {', '.join(sorted(unknown))}."
         )
-    return skops.io.load(path, trusted=[_TRUSTED])
+    return skops.io.load(path, trusted=sorted(_TRUSTED))
 
 
 def _ending(path: Path) -> str:

@@ -74,7 +74,9 @@ def test_other_endings_are_refused(detector, tmp_path, name):
 
 
 def test_others_than_detectors_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="must be a CSFlowDetector, got LinearRegression"):
+    with pytest.raises(
+        TypeError, match="must be a CSFlowDetector or a GroupedDetector, got LinearRegression"
+    ):
         save(LinearRegression(), tmp_path / "a.skops")
     joblib.dump({"a": 1}, tmp_path / "a.joblib")
     skops.io.dump([1, 2], tmp_path / "b.skops")

@@ -30,13 +30,13 @@ from skcsflow._detector._parameters import (
     check_value_range,
 )
 from skcsflow._detector._persistence import (
+    digest_of_state,
     pack_model,
     unpack_model,
     warn_of_other_versions,
 )
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import ThresholdsMixin
-from skcsflow._digests import digest_of
 from skcsflow._features import FeatureCache, open_cache
 from skcsflow._images import (
     MAX_PIXELS,
@@ -622,14 +622,14 @@ class CSFlowDetector(
                 name: os.fspath(value) for name, value in state.items() if isinstance(value, os.PathLike)
             }
             state.update(paths)
-            state["_digest"] = digest_of(state)
+            state["_digest"] = digest_of_state(state)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         if "model_" in state:
             digest = state.pop("_digest", None)
-            if digest_of(state) != digest:
+            if digest_of_state(state) != digest:
                 raise ValueError(
                     "This CSFlowDetector was damaged after it was saved, or saved by an earlier version: its digest is "
                     "another one. Take another copy of the file, or fit again."

@@ -1,6 +1,7 @@
 """Fitted model <-> plain numpy arrays and versions, for pickle and joblib."""
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,25 @@ import torch
 
 from skcsflow._checks import user_stack_level
 from skcsflow._compute import backbone_layout
+from skcsflow._digests import digest_of
 from skcsflow._version import __version__
-from skcsflow.nn import CSFlowModel
+from skcsflow.nn import CSFlowModel, MultiScaleFeatureExtractor
 
-__all__ = ["pack_model", "place_model", "unpack_model", "warn_of_other_versions"]
+__all__ = [
+    "digest_of_state",
+    "pack_model",
+    "pack_together",
+    "place_model",
+    "share_backbone",
+    "unpack_model",
+    "unpack_together",
+    "warn_of_other_versions",
+]
 
 # Not from the packages' metadata, which frozen applications lack.
+_BACKBONE = "feature_extractor"
+"""The part of a model that is the same in all detectors with its fingerprint."""
+
 _VERSIONS = {"skcsflow": __version__, "timm": timm.__version__, "torch": str(torch.__version__)}
 
 
@@ -29,14 +43,17 @@ def pack_model(model: CSFlowModel) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``config``: what builds such a model; ``arrays``: its state as numpy arrays by
+        ``config``: what builds such a model; ``arrays``: of each of its parts the state, as numpy arrays by
         name; ``fingerprint``: of the feature extractor; ``versions``: of the packages
         that made it.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps the model
     return {
         "config": dict(model.config),
-        "arrays": {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()},
+        "arrays": {
+            part: {name: t.detach().cpu().numpy().copy() for name, t in module.state_dict().items()}
+            for part, module in model.named_children()
+        },
         "fingerprint": model.feature_extractor.fingerprint(),
         "versions": dict(_VERSIONS),
     }
@@ -48,7 +65,8 @@ def unpack_model(packed: dict[str, Any], device: torch.device) -> CSFlowModel:
     Parameters
     ----------
     packed : dict
-        What :func:`pack_model` returned.
+        What :func:`pack_model` returned. In ``arrays``, the ``feature_extractor`` may be a
+        :class:`~skcsflow.nn.MultiScaleFeatureExtractor` of that fingerprint, which the model shares with others.
     device : torch.device
         Where the model goes.
 
@@ -62,21 +80,98 @@ def unpack_model(packed: dict[str, Any], device: torch.device) -> CSFlowModel:
     ValueError
         Where the backbone built here isn't the one that was packed.
     """
-    config, arrays = packed["config"], packed["arrays"]
-    model = CSFlowModel(**{**config, "weights": None})
+    config, arrays = packed["config"], dict(packed["arrays"])
+    shared = arrays.pop(_BACKBONE) if isinstance(arrays[_BACKBONE], MultiScaleFeatureExtractor) else None
+    model = CSFlowModel(**{**config, "weights": None}, feature_extractor=shared)
     model.config["weights"] = config["weights"]
-    dtype = next(array.dtype for array in arrays.values() if array.dtype.kind == "f")
+    dtype = next(array.dtype for array in arrays["flow"].values() if array.dtype.kind == "f")
     model.to(torch.from_numpy(np.zeros(0, dtype)).dtype)
-    # Copies only of what torch can't take as it is: the paper's flow alone has 1.1 GB.
-    model.load_state_dict(
-        {name: torch.from_numpy(a if a.flags.writeable else a.copy()) for name, a in arrays.items()}
-    )
-    if (found := model.feature_extractor.fingerprint()) != packed["fingerprint"]:
+    for part, state in arrays.items():
+        # Copies only of what torch can't take as it is: the paper's flow alone has 1.1 GB.
+        tensors = {name: torch.from_numpy(a if a.flags.writeable else a.copy()) for name, a in state.items()}
+        model.get_submodule(part).load_state_dict(tensors)
+    if shared is None and (found := model.feature_extractor.fingerprint()) != packed["fingerprint"]:
         raise ValueError(
             f"The backbone={config['backbone']!r} that was built here is not the one that this CSFlowDetector was "
-            f"fitted with: its fingerprint is {found}, not {packed['fingerprint']}."
+            f"fitted with: its fingerprint is {found}, not {packed['fingerprint']}. The file may be damaged, or timm "
+            "another version."
         )
     return place_model(model, device)
+
+
+def digest_of_state(state: dict[str, Any]) -> str:
+    """A digest of a detector's state, in which the fingerprint stands for the backbone's arrays."""
+    packed = state["model_"]
+    arrays = {part: a for part, a in packed["arrays"].items() if part != _BACKBONE}
+    return digest_of({**state, "model_": {**packed, "arrays": arrays}})
+
+
+def share_backbone(model: CSFlowModel, backbones: dict[tuple[str, str], MultiScaleFeatureExtractor]) -> None:
+    """Give a model the backbone of others that has the same weights, or note its own for others.
+
+    Parameters
+    ----------
+    model : CSFlowModel
+        The model.
+    backbones : dict of (str, str) to MultiScaleFeatureExtractor
+        Backbones by fingerprint and device.
+    """
+    extractor = model.feature_extractor
+    model.feature_extractor = backbones.setdefault((extractor.fingerprint(), str(model.device)), extractor)
+
+
+def pack_together(detectors: Iterable[Any]) -> dict[str, Any]:
+    """Turn fitted detectors into plain data, with each backbone once.
+
+    Parameters
+    ----------
+    detectors : iterable of CSFlowDetector
+        The detectors, which stay as they are.
+
+    Returns
+    -------
+    dict
+        ``states``: a list of what pickle would take of each, but without their backbones; ``backbones``: those, by
+        their fingerprints.
+    """
+    states: list[dict[str, Any]] = []
+    backbones: dict[str, dict[str, Any]] = {}
+    for detector in detectors:
+        state = detector.__getstate__()
+        backbone = state["model_"]["arrays"].pop(_BACKBONE)
+        backbones.setdefault(state["model_"]["fingerprint"], backbone)
+        states.append(state)
+    return {"states": states, "backbones": backbones}
+
+
+def unpack_together(packed: dict[str, Any], new: Callable[[], Any]) -> Iterator[Any]:
+    """Build the detectors that :func:`pack_together` was given; they share their backbones.
+
+    Parameters
+    ----------
+    packed : dict
+        What :func:`pack_together` returned.
+    new : callable
+        Makes a detector that isn't fitted.
+
+    Yields
+    ------
+    CSFlowDetector
+        The detectors, in turn.
+
+    Raises
+    ------
+    ValueError
+        Where a backbone isn't the one that was packed, or anything else was damaged.
+    """
+    backbones = dict(packed["backbones"])
+    for state in packed["states"]:
+        model = state["model_"]
+        arrays = {**model["arrays"], _BACKBONE: backbones[model["fingerprint"]]}
+        detector = new()
+        detector.__setstate__({**state, "model_": {**model, "arrays": arrays}})
+        backbones[model["fingerprint"]] = detector.model_.feature_extractor
+        yield detector
 
 
 def warn_of_other_versions(packed: dict[str, Any]) -> None:

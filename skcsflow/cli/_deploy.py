@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from skcsflow._files import load
+from skcsflow._files import load_single
 from skcsflow.cli._shared import (
     Command,
     Outcome,
@@ -109,7 +109,9 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 def _verify(args: argparse.Namespace) -> Outcome:
     from skcsflow.export import verify_onnx
 
-    found = verify_onnx(args.model, load(args.detector), images_of(args, args.folder), engine=args.engine)
+    found = verify_onnx(
+        args.model, load_single(args.detector), images_of(args, args.folder), engine=args.engine
+    )
     text = f"{'They agree' if found.passed else 'They DIFFER'}. {_verdict(found)}"
     return Outcome(_differences(found), text, is_well=found.passed)
 

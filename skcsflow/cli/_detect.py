@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from skcsflow._detector import CSFlowDetector, Inspection
-from skcsflow._files import ENDINGS, load, save
+from skcsflow._files import ENDINGS, load_single, save
 from skcsflow._version import __version__
 from skcsflow._whole_files import writing_whole
 from skcsflow.cli._shared import (
@@ -445,7 +445,7 @@ def _info(args: argparse.Namespace) -> Outcome:
             "cores": os.cpu_count(),
         }
         return Outcome(versions, _as_lines(versions))
-    detector = load(args.file)
+    detector = load_single(args.file)
     check_is_fitted(detector)
     model = detector.model_
     result = {

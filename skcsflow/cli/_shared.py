@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skcsflow._detector import ACTING_AFTER_FIT, CSFlowDetector
-from skcsflow._files import load
+from skcsflow._files import load_single
 from skcsflow.datasets import list_images
 
 __all__ = [
@@ -147,7 +147,7 @@ def load_detector(args: argparse.Namespace, **params: Any) -> CSFlowDetector:
         raise ValueError(
             f"--set {name}: it acts in fit alone. Here these may be set: {', '.join(ACTING_AFTER_FIT)}."
         )
-    return load(args.detector).set_params(**{**params, **settings, "verbose": args.verbose})
+    return load_single(args.detector).set_params(**{**params, **settings, "verbose": args.verbose})
 
 
 def path_of(text: str) -> Path:

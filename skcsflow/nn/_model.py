@@ -69,6 +69,9 @@ class CSFlowModel(nn.Module):
         energies of normal images once ``model.statistics.initialize(images)`` was called.
     seed : int, default=0
         Seed of the flow's initial weights, and of a random backbone.
+    feature_extractor : MultiScaleFeatureExtractor, default=None
+        One that was built with `backbone`, `weights`, `num_channels` and `strides` already, and may be shared with
+        other models. None: a new one.
 
     Attributes
     ----------
@@ -116,6 +119,7 @@ class CSFlowModel(nn.Module):
         map_mode: AnomalyMapMode | str = AnomalyMapMode.ALL,
         score_mode: ScoreMode | str = ScoreMode.MEAN,
         seed: int = 0,
+        feature_extractor: MultiScaleFeatureExtractor | None = None,
     ) -> None:
         super().__init__()
         height, width = check_size(input_size, "input_size")
@@ -133,7 +137,7 @@ class CSFlowModel(nn.Module):
             "map_mode": str(map_mode),
             "score_mode": str(check_mode(ScoreMode, score_mode, "score_mode")),
         }
-        self.feature_extractor = MultiScaleFeatureExtractor(
+        self.feature_extractor = feature_extractor or MultiScaleFeatureExtractor(
             backbone, weights=weights, num_channels=num_channels, strides=strides, seed=seed
         )
         self.flow = CrossScaleFlow(

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sklearn.utils.validation import check_is_fitted
 
-from skcsflow._detector import CSFlowDetector
-from skcsflow._files import load
+from skcsflow._detector import CSFlowDetector, share_backbone
+from skcsflow._files import load_single
 
 __all__ = ["Detectors", "Served", "Source", "make_ready"]
 
@@ -98,11 +98,13 @@ class Detectors:
     def _load(self, sources: Mapping[str, Source]) -> dict[str, Served]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         # Also those that stay in service, whose backbone the new ones may share.
-        backbones = _backbones(served.detector for served in getattr(self, "_served", {}).values())
+        backbones: dict[Any, Any] = {}
+        for served in getattr(self, "_served", {}).values():
+            share_backbone(served.detector.model_, backbones)
         loaded = {}
         for name, source in sources.items():
             detector = make_ready(source, f"detectors[{name!r}]")
-            _share_backbone(detector, backbones)
+            share_backbone(detector.model_, backbones)
             is_file = not isinstance(source, CSFlowDetector)
             loaded[name] = Served(detector, str(Path(source).resolve()) if is_file else None, now)
         return loaded
@@ -136,26 +138,10 @@ def make_ready(source: Source, name: str) -> CSFlowDetector:
     if isinstance(source, CSFlowDetector):
         detector = copy.deepcopy(source)
     elif isinstance(source, str | os.PathLike):
-        detector = load(source)
+        detector = load_single(source)
     else:
         raise TypeError(
             f"{name} must be the path of a file or a fitted CSFlowDetector, got a {type(source).__name__}."
         )
     check_is_fitted(detector, msg=f"{name} is a %(name)s that isn't fitted. Call fit before it is served.")
     return detector.set_params(on_error="raise", memory=None, verbose=0)
-
-
-def _backbones(detectors: Iterable[CSFlowDetector]) -> dict[tuple[str, str], object]:
-    backbones: dict[tuple[str, str], object] = {}
-    for detector in detectors:
-        _share_backbone(detector, backbones)
-    return backbones
-
-
-def _share_backbone(detector: CSFlowDetector, backbones: dict[tuple[str, str], object]) -> None:
-    """Give a detector the backbone of others that has the same weights, or note its own for others."""
-    extractor = detector.model_.feature_extractor
-    key = extractor.fingerprint(), str(detector.device_)
-    shared = backbones.setdefault(key, extractor)
-    if shared is not extractor:
-        detector.model_.feature_extractor = shared  # type: ignore[assignment]

@@ -95,10 +95,12 @@ def test_load_does_not_wait_for_a_pipe(name):
 
 
 @cases(
-    ("None", lambda d: save(None, "a.skops"), refused(TypeError, "^detector must be a CSFlowDetector, got NoneType")),
+    ("None", lambda d: save(None, "a.skops"),
+     refused(TypeError, "^detector must be a CSFlowDetector or a GroupedDetector, got N")),
     ("class", lambda d: save(CSFlowDetector, "a.skops"),
-     refused(TypeError, "^detector must be a CSFlowDetector, got t")),
-    ("list", lambda d: save([d], "a.skops"), refused(TypeError, "^detector must be a CSFlowDetector, got list")),
+     refused(TypeError, "^detector must be a CSFlowDetector or a GroupedDetector, got t")),
+    ("list", lambda d: save([d], "a.skops"),
+     refused(TypeError, "^detector must be a CSFlowDetector or a GroupedDetector, got l")),
     ("path-None", lambda d: save(d, None), refused(TypeError, f"{NOT_A_PATH}None")),
     ("path-number", lambda d: save(d, 3), refused(TypeError, f"{NOT_A_PATH}3")),
     ("path-null", lambda d: save(d, "a\0b.joblib"), refused(ValueError, NULL)),

@@ -17,8 +17,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skcsflow import CSFlowDetector
-from skcsflow._detector._persistence import pack_model, unpack_model
-from skcsflow._digests import digest_of
+from skcsflow._detector._persistence import digest_of_state, pack_model, unpack_model
 
 CPU = torch.device("cpu")
 
@@ -49,7 +48,7 @@ def with_state(state):
     """A detector that was saved in this state."""
     saved = {name: value for name, value in state.items() if name != "_digest"}
     detector = CSFlowDetector.__new__(CSFlowDetector)
-    detector.__setstate__({**saved, "_digest": digest_of(saved)})
+    detector.__setstate__({**saved, "_digest": digest_of_state(saved)})
     return detector
 
 
