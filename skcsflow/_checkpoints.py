@@ -1,5 +1,6 @@
 """Trainings that were cut short <-> files."""
 
+import math
 import os
 import time
 import warnings
@@ -58,6 +59,8 @@ class Checkpoint:
         All that the training depends on. Other trainings have other files.
     seed : int
         Seed of the training's order.
+    is_writer : bool, default=True
+        Whether to save: of several processes, one does.
 
     Attributes
     ----------
@@ -67,11 +70,11 @@ class Checkpoint:
         That of the training that was cut short, or else as given.
     """
 
-    def __init__(self, folder: Path, key: dict[str, Any], seed: int) -> None:
+    def __init__(self, folder: Path, key: dict[str, Any], seed: int, is_writer: bool = True) -> None:
         self.path = folder / f"{digest_of(key)}.pt"
         self.seed = seed
         self.saved: dict[str, Any] | None = None
-        self._next_save = 0.0
+        self._next_save = 0.0 if is_writer else math.inf
         if self.path.exists():
             self._load()
 
@@ -120,4 +123,5 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove what was saved, as the training is done."""
-        self.path.unlink(missing_ok=True)
+        if self._next_save < math.inf:
+            self.path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from skcsflow._checkpoints import Checkpoint
 from skcsflow._checks import user_stack_level
 from skcsflow._compute import (
     CoreThreads,
+    Processes,
     RecordedFunction,
     autocast,
     cuda_kernels,
@@ -108,6 +109,8 @@ class FlowTrainer:
         Number of threads on the CPU.
     verbose : int, default=0
         Whether to show a progress bar.
+    processes : Processes, default=Processes()
+        Those that share the work: each takes a part of every batch, and all take the same steps.
 
     Attributes
     ----------
@@ -130,6 +133,7 @@ class FlowTrainer:
     noise: float = 0.0
     n_threads: int = 1
     verbose: int = 0
+    processes: Processes = field(default_factory=Processes)
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "grad_norm": [], "learning_rate": [], "seconds": []}
     )
@@ -184,7 +188,10 @@ class FlowTrainer:
         # Not disable=True, which starts a thread all the same.
         bar = tqdm(total=self.n_epochs, desc="training", unit="epoch") if self.verbose else None
         with self._part_computing(device) as map_parts, bar or nullcontext():
-            probe = partial(self._probe, flow, features, rows, map_parts)
+
+            def probe() -> float:
+                return self.processes.from_first(self._probe(flow, features, rows, map_parts))
+
             if checkpoint is None or checkpoint.saved is None:
                 run.good = run.weights()
                 run.numbers.loss_before = probe()
@@ -228,7 +235,7 @@ class FlowTrainer:
             finally:
                 self._recorded.clear()  # they hold memory, also where an error is kept
             return
-        n_parts = -(-self.batch_size // self._part_size)
+        n_parts = -(-self._share_size // self._part_size)
         with one_core(), CoreThreads(min(self.n_threads, n_parts)) as threads:
             yield threads.map
 
@@ -306,6 +313,7 @@ class FlowTrainer:
         """Take one step; gives the loss and the norm of its gradient."""
         parameters = list(flow.parameters())
         inputs = [*batch, *noise]
+        share = self.processes.share(len(batch[0]))
 
         def gradient(part: slice) -> Result:
             of_part = [t[part] for t in inputs]
@@ -315,13 +323,17 @@ class FlowTrainer:
 
         while True:
             try:
-                loss, *gradients = _sum_up(map_parts(gradient, self._parts(batch)))
+                sums = _sum_up(map_parts(gradient, self._parts(batch, share)))
                 break
             except torch.OutOfMemoryError:
-                size = self._parts(batch)[0].stop
+                first = self._parts(batch, share)[0]
+                size = first.stop - first.start
                 if size == 1:
                     raise
             self._halve_parts(size)  # here, as the error holds what was on the GPU
+        # Of a batch smaller than the number of processes, some have no image.
+        sums = sums or (batch[0].new_zeros(()), *(torch.zeros_like(p) for p in parameters))
+        loss, *gradients = self.processes.add_up(sums)
         for parameter, g in zip(parameters, gradients, strict=True):
             # The fused step takes numbers as they lie in memory.
             is_alike = g.stride() == parameter.stride()
@@ -351,7 +363,7 @@ class FlowTrainer:
     def _is_recorded(self, flow: CrossScaleFlow, device: torch.device) -> bool:
         # Launched one by one, the kernels of a step of the default flow take five times as long. Those of wide flows
         # compute for longer than they take to be launched, and their graphs would hold gigabytes.
-        if device.type != "cuda" or self.n_epochs == 1 or self._n_halvings:
+        if device.type != "cuda" or self.n_epochs == 1 or self._n_halvings or self.processes.n > 1:
             return False
         if self.precision == "bfloat16":  # replayed steps gave other weights than the steps themselves
             return False
@@ -386,14 +398,20 @@ class FlowTrainer:
     @property
     def _part_size(self) -> int:
         """Images of a batch that one core computes the gradient of, so that two cores have work from two images on."""
-        return min(PART_SIZE, -(-self.batch_size // 2))
+        return min(PART_SIZE, -(-self._share_size // 2))
 
-    def _parts(self, batch: list[Tensor]) -> list[slice]:
-        n_images = len(batch[0])
-        size = min(n_images, self.batch_size) if batch[0].is_cuda else self._part_size
+    @property
+    def _share_size(self) -> int:
+        """Images of a batch that this process computes the gradient of, at most."""
+        return -(-self.batch_size // self.processes.n)
+
+    def _parts(self, batch: list[Tensor], share: slice = slice(None)) -> list[slice]:
+        """The parts of a batch, or of a share of it."""
+        start, stop, _ = share.indices(len(batch[0]))
+        size = max(1, min(stop - start, self._share_size)) if batch[0].is_cuda else self._part_size
         for _ in range(self._n_halvings):
             size = -(-size // 2)
-        return [slice(start, start + size) for start in range(0, n_images, size)]
+        return [slice(k, min(k + size, stop)) for k in range(start, stop, size)]
 
     def _loss(self, flow: CrossScaleFlow, batch: list[Tensor], noise: Sequence[Tensor] = ()) -> Tensor:
         device = batch[0].device

@@ -13,6 +13,7 @@ from skcsflow._compute._device import (
     training_precision,
 )
 from skcsflow._compute._openvino import check_engine
+from skcsflow._compute._processes import Processes
 from skcsflow._compute._recorded import RecordedFunction
 from skcsflow._compute._runner import Runner
 from skcsflow._compute._threads import CoreThreads, map_on_cores, on_new_thread, one_core, resolve_n_threads
@@ -21,6 +22,7 @@ __all__ = [
     "ENGINES",
     "PRECISIONS",
     "CoreThreads",
+    "Processes",
     "RecordedFunction",
     "Runner",
     "autocast",

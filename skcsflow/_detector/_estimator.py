@@ -189,6 +189,10 @@ class CSFlowDetector(
         parameters and images goes on from there, and ends with the same model bit for bit. The file is
         removed once `fit` is done. Trainings that differ have files of their own, so that all fits of a search may
         share a folder. Acts in `fit` and `partial_fit`.
+    distributed : bool, default=False
+        Whether `fit` shares its work with the other processes of torch.distributed's default group, which all make the
+        same call: each extracts the features of its share of the images, and computes the gradient of its
+        share of each batch. All end with the same detector; see :doc:`/scale`. Acts in `fit` and `partial_fit`.
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` takes CUDA where there is one and the `engine` can
         use it, else the CPU. Acts in `fit`, and when a saved detector is loaded.
@@ -299,6 +303,7 @@ class CSFlowDetector(
         map_mode: str = "fused",
         memory: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        distributed: bool = False,
         device: str | torch.device = "auto",
         precision: str = "auto",
         engine: str = "torch",
@@ -337,6 +342,7 @@ class CSFlowDetector(
         self.map_mode = map_mode
         self.memory = memory
         self.checkpoint = checkpoint
+        self.distributed = distributed
         self.device = device
         self.precision = precision
         self.engine = engine

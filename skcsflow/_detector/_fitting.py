@@ -18,6 +18,7 @@ from torch import Tensor
 from skcsflow._checkpoints import Checkpoint, check_folder
 from skcsflow._checks import user_stack_level
 from skcsflow._compute import (
+    Processes,
     Runner,
     check_engine,
     map_on_cores,
@@ -122,6 +123,7 @@ class FittingMixin:
     map_mode: str
     memory: Any
     checkpoint: Any
+    distributed: bool
     device: Any
     precision: str
     engine: str
@@ -184,6 +186,7 @@ class FittingMixin:
         """Fit; gives how far the loss has fallen."""
         size = check_input_size(self.input_size)
         check_image_shape(self.image_shape)
+        processes = Processes(self.distributed)
         folder = None if self.checkpoint is None else check_folder(self.checkpoint)
         device = resolve_device(self.device, self.engine)
         check_engine(self.engine, self.precision, device)
@@ -191,7 +194,7 @@ class FittingMixin:
         images = self._check_X(X, reset=reset)
         rows = self._readable_rows(images, normal_rows(y, len(images), is_table=is_row_matrix(X)), n_threads)
         images.contents = set()
-        model_seed, order_seed = self._draw_seeds()
+        model_seed, order_seed = processes.from_first(self._draw_seeds())
         has_few = len(rows) < LEAST_IMAGES
         keeps_thresholds = not reset and (has_few or hasattr(self, "calibration_scores_"))
         if is_continued:
@@ -205,7 +208,10 @@ class FittingMixin:
         )
         runner = Runner(model, device, precision, self.engine)
         cache = open_cache(self.memory)
-        with self._training_features(runner, images, rows, n_threads, cache) as training:
+        alike = {**self._training_params(), **model.config, "the rows to learn from": rows.tolist()}
+        del alike["weights"]  # a path may be another on each machine
+        processes.check_alike({**alike, "the backbone": runner.fingerprint})
+        with self._training_features(runner, images, rows, n_threads, cache, processes) as training:
             self._warn_of_large_tiles(images.framing, training.sizes)
             features = training.features
             checkpoint = None
@@ -216,7 +222,8 @@ class FittingMixin:
                 ):  # None means any seeds: those of a training that was cut short
                     started_by["seeds"] = [model_seed, order_seed]
                 key = self._checkpoint_key(runner, training, is_continued, started_by)
-                checkpoint = Checkpoint(folder, key, order_seed)
+                checkpoint = Checkpoint(folder, key, order_seed, is_writer=processes.rank == 0)
+                checkpoint.seed, checkpoint.saved = processes.from_first((checkpoint.seed, checkpoint.saved))
                 order_seed = checkpoint.seed
             # By the seed of the first fit: images that it was trained on must not be held out of a training that goes
             # on. The orders are others than before.
@@ -234,6 +241,7 @@ class FittingMixin:
                 noise=float(self.feature_noise),
                 n_threads=n_threads,
                 verbose=self.verbose,
+                processes=processes,
             )
             if self.whiten and not is_continued and (checkpoint is None or checkpoint.saved is None):
                 initialize_whitening(model.flow, features, frames)
@@ -338,13 +346,18 @@ class FittingMixin:
         rows: NDArray[np.int64],
         n_threads: int,
         cache: FeatureCache | None,
+        processes: Processes,
     ) -> Iterator[TrainingFeatures]:
         """Feature maps of the training images, for as long as the context lasts."""
         folder = None if cache is None else cache.folder
         sizes: list[tuple[int, int]] = []
         counts: list[int] = []
 
-        extracted = extract_features(runner, images, rows, n_threads=n_threads, cache=cache)
+        mine = rows[processes.rank :: processes.n]
+        extracted = extract_features(runner, images, mine, n_threads=n_threads, cache=cache)
+        if processes.n > 1:
+            on_cpu = (f._replace(frames=[[m.cpu() for m in maps] for maps in f.frames]) for f in extracted)
+            extracted = processes.in_turn(on_cpu, len(rows))
 
         def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
             for item in items:
@@ -356,6 +369,10 @@ class FittingMixin:
             closing(with_progress(extracted, len(rows), "features", self.verbose)) as items,
             gather_features(maps_of(items), len(rows), runner.device, folder) as features,
         ):
+            if processes.n > 1:
+                for contents, values in processes.gather((images.contents, images.ranges.values())):
+                    images.contents = (images.contents or set()) | (contents or set())
+                    images.ranges.merge(values)
             yield TrainingFeatures(features, sizes, np.array(counts))
 
     def _score_training_images(

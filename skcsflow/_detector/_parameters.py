@@ -99,6 +99,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     # computing
     "memory": [None, str, os.PathLike, HasMethods(["cache"])],
     "checkpoint": [None, str, os.PathLike],
+    "distributed": ["boolean"],
     "device": [str, torch.device],
     "precision": [StrOptions(set(PRECISIONS))],
     "engine": [StrOptions(set(ENGINES))],

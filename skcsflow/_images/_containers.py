@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from skcsflow._checks import as_path, expand_home
+from skcsflow._images._remote import find_urls, is_url
 
 __all__ = [
     "EXTENSIONS",
@@ -74,7 +75,8 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     Parameters
     ----------
     folder : str or path-like
-        The folder. ``~`` is expanded.
+        The folder; ``~`` is expanded. Or its URL, such as ``"s3://bucket/good"`` or ``"zip://good::parts.zip"``, with
+        ``pip install "skcsflow[remote]"``.
     recursive : bool, default=False
         Whether folders in it are looked through too.
 
@@ -102,6 +104,8 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     ...     [Path(path).name for path in list_images(folder)]
     ['a.png', 'b.JPG']
     """
+    if is_url(folder):
+        return find_remote_images(os.fspath(folder), "folder", recursive=recursive)
     return find_images(as_path(folder, "folder"), "folder", recursive=recursive)
 
 
@@ -129,6 +133,8 @@ def as_sequence(X: Any) -> Any:
     if isinstance(X, str | os.PathLike):
         if not os.fspath(X):
             raise ValueError("X is an empty string. Pass the path of a folder.")
+        if is_url(X):
+            return find_remote_images(os.fspath(X), "X", recursive=False)
         return find_images(expand_home(X), "X", recursive=False)
     if isinstance(X, Image.Image):
         raise TypeError("X is one PIL image, not a collection of images. Pass [X].")
@@ -163,6 +169,15 @@ def find_images(folder: Path, name: str, *, recursive: bool) -> list[str]:
         extensions = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
         raise ValueError(f"There are no images ({extensions}) in the folder {name}={str(folder)!r}.{hint}")
     return [str(path) for path in paths]
+
+
+def find_remote_images(url: str, name: str, *, recursive: bool) -> list[str]:
+    """The images below a URL, which messages call `name`."""
+    urls = find_urls(url, EXTENSIONS, recursive=recursive)
+    if not urls:
+        hint = "" if recursive else " Pass list_images(..., recursive=True), which also looks further down."
+        raise ValueError(f"There are no images in {name}={url!r}.{hint}")
+    return urls
 
 
 def walk_files(

@@ -42,6 +42,19 @@ class ValueRanges:
         """Highest value of the images of each type, scaled."""
         return {kind: self._scale(kind, high) for kind, (_, high) in self._of_types.items()}
 
+    def values(self) -> tuple[dict[str, tuple[float, float]], bool]:
+        """What was taken note of, for :meth:`merge`."""
+        return dict(self._of_types), self._all_are_plain
+
+    def merge(self, values: tuple[dict[str, tuple[float, float]], bool]) -> None:
+        """Take note of what another process has noted."""
+        of_types, all_are_plain = values
+        with self._lock:
+            for kind, (low, high) in of_types.items():
+                lowest, highest = self._of_types.get(kind, (low, high))
+                self._of_types[kind] = min(lowest, low), max(highest, high)
+            self._all_are_plain = self._all_are_plain and all_are_plain
+
     def add(self, image: Tensor, name: str) -> None:
         """Take note of an image's values.
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from skcsflow._checks import check_regular_file, expand_home
+from skcsflow._images._remote import is_url, read_url
 
 __all__ = [
     "MAX_PIXELS",
@@ -88,6 +89,8 @@ def _naming(name: str) -> Iterator[None]:
     """Turn whatever goes wrong with an image into a ValueError that names it."""
     try:
         yield
+    except ImportError:  # of every image
+        raise
     except FileNotFoundError as error:
         raise ValueError(f"{name}: there is no such file.") from error
     except _RefusedError as error:
@@ -130,7 +133,7 @@ def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
     Parameters
     ----------
     path : path
-        The file.
+        The file, or its URL.
     name : str
         What messages call the image, such as ``"X[3] ('part.png')"``.
 
@@ -143,7 +146,14 @@ def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
     ------
     ValueError
         Where there is no such file, or it can't be read.
+    ImportError
+        Where it is a URL, and a package is missing that reads it.
     """
+    if is_url(path):
+        with _naming(name):
+            return ImageFile(
+                PurePosixPath(os.fspath(path).partition("::")[0]).suffix.lower() == ".npy", read_url(path)
+            )
     path = expand_home(path)
     with _naming(name):
         _check_path(path)
@@ -158,13 +168,15 @@ def _check_path(path: Path) -> None:
 
 
 def check_header(path: str | os.PathLike[str], name: str, max_pixels: int | None = MAX_PIXELS) -> None:
-    """Check that a file is there and begins as an image does, without reading the rest of it.
+    """Check that a file is there and begins as an image does, without reading the rest of it; not of URLs.
 
     Raises
     ------
     ValueError
         Where it isn't, as :func:`load_file` and :func:`decode_file` do.
     """
+    if is_url(path):  # each would take a request more
+        return
     path = expand_home(path)
     with _naming(name):
         _check_path(path)
