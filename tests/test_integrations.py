@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parent.parent / "docs" / "integrations"
 SCRIPTS = {
     "processes": (),
-    "dask": ("dask.bag",),
+    "parquet": ("pyarrow",),
+    "dask": ("distributed",),
     "ray": ("ray",),
     "spark": ("pyspark",),
     "mlflow": ("mlflow", "sqlalchemy"),
