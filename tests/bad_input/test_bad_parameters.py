@@ -45,6 +45,7 @@ BY_SCIKIT_LEARN = {
     "score_mode": [None, "max", "", NAN, 1],
     "map_mode": [None, "mean", "", NAN, 1],
     "checkpoint": [3, NAN, True, b"folder", ["folder"]],
+    "distributed": [None, 2, "yes", NAN],
     "max_pixels": [0, -1, 1.5, NAN, INF, "many"],
     "memory": [3, NAN, True, b"folder", ["folder"]],
     "device": [None, 3, NAN, b"cpu"],
