@@ -86,9 +86,10 @@ def images():
     return np.random.RandomState(0).randint(0, 256, size=(23, 48, 40), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("n", [2, 4])
 @pytest.mark.parametrize(
-    "params", [{}, {"batch_size": 3, "precision": "float64"}], ids=["float32", "float64"]
+    ("n", "params"),
+    [(2, {}), (4, {}), (4, {"batch_size": 3, "precision": "float64"})],
+    ids=["2", "4", "float64"],
 )
 def test_processes_fit_the_same_detector_as_one(images, tmp_path, n, params):
     detector = CSFlowDetector(**{**PARAMS, **params})
