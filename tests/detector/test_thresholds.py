@@ -315,11 +315,12 @@ def test_an_interrupt_at_any_line_of_calibrate_leaves_one_calibration_whole(fitt
                     raise KeyboardInterrupt
             return trace
 
+        tracer = sys.gettrace()
         sys.settrace(trace)
         try:
             detector.calibrate(grey_images[20:], fpr=0.2)
         finally:
-            sys.settrace(None)
+            sys.settrace(tracer)  # such as one that measures coverage
 
     calibrate(stop=None)
     after, n_lines = state(), len(lines)
