@@ -74,7 +74,7 @@ def save(detector: CSFlowDetector | GroupedDetector, path: str | os.PathLike[str
             shutil.copymode(path, unfinished)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str]) -> CSFlowDetector | GroupedDetector:
     """Load a detector from a file.
 
     A ``.skops`` file can't run anything: only plain values, arrays, estimators of scikit-learn, and detectors are built
@@ -130,7 +130,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(
             f"The file {str(path)!r} holds a {type(loaded).__name__}, not a CSFlowDetector or a GroupedDetector."
         )
-    return loaded
+    found: CSFlowDetector | GroupedDetector = loaded
+    return found
 
 
 def load_single(path: str | os.PathLike[str]) -> CSFlowDetector:
@@ -141,8 +142,7 @@ def load_single(path: str | os.PathLike[str]) -> CSFlowDetector:
             f"The file {str(path)!r} holds a GroupedDetector, but one detector is wanted here. Save one of its "
             "detectors_ to a file of its own."
         )
-    detector: CSFlowDetector = loaded
-    return detector
+    return loaded
 
 
 def _load_skops(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """A detector for each group of images, such as each product, from one table."""
 
+import re
 import threading
 import warnings
 from collections import Counter
@@ -12,6 +13,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, _fit_context, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,6 +22,11 @@ from skcsflow._detector import DOCUMENTATION, CSFlowDetector, pack_together, sha
 from skcsflow._labels import is_defect
 
 __all__ = ["GroupedDetector"]
+
+_ROW = re.compile(r"\bX\[(\d+)\]")
+_NUMBER = re.compile(r"[\d.,]+(e[+-]?\d+)?")
+_PLAIN_ERRORS = (ValueError, TypeError, OSError, FileNotFoundError, PermissionError, NotFittedError)
+"""Errors that can be raised again with another message."""
 
 THRESHOLDS = ("offset_", "map_threshold_", "calibration_scores_")
 """What `calibrate` sets."""
@@ -57,7 +64,9 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     detector : CSFlowDetector, default=None
-        What is cloned. None: ``CSFlowDetector()``.
+        What is cloned, with a fit of its own for each group: `warm_start` isn't heeded. None: ``CSFlowDetector()``,
+        whose parameters a search can't set. To change how fitted detectors read and compute, set the parameters of
+        those in `detectors_`.
     group_column : str, default="group"
         The table's column of strings or integers that say which group an image belongs to.
     image_column : str, default="image"
@@ -147,7 +156,7 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         detector = CSFlowDetector() if self.detector is None else self.detector
         groups = self._groups(X, y)
         fitted = self._for_each(
-            groups, _fit, lambda group: (clone(detector), group.images, group.labels), prefer=None
+            groups, _call, lambda group: (clone(detector), "fit", group.images, group.labels), prefer=None
         )
         detectors = dict(zip((group.name for group in groups), fitted, strict=True))
         backbones: dict[Any, Any] = {}
@@ -175,8 +184,8 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         y : array-like of shape (n,), default=None
             Labels, see :meth:`CSFlowDetector.calibrate`.
         fpr, criterion, recall, cv : object, default=None
-            See :meth:`CSFlowDetector.calibrate`. They hold in each group; so must the number of its images be enough
-            for `fpr`.
+            See :meth:`CSFlowDetector.calibrate`. They hold in each group, which must have images enough for `fpr`, and
+            is split by itself: `cv` is a number or a splitter, and no list of splits.
 
         Returns
         -------
@@ -189,6 +198,10 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             As in :meth:`fit`; and where a group was not fitted.
         """
         groups = self._known_groups(X, y)
+        if not (cv is None or isinstance(cv, Integral) or hasattr(cv, "split")):
+            raise ValueError(
+                f"cv must be a number of folds or a splitter, as each group is split by itself, got {cv!r}."
+            )
         options = {"fpr": fpr, "criterion": criterion, "recall": recall, "cv": cv}
         found = self._for_each(
             groups,
@@ -303,11 +316,16 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             See :meth:`CSFlowDetector.score`; the mean over images.
         """
         groups = [g for g in self._known_groups(X, y) if g.labels is None or (g.labels == 1).any()]
-        scores = self._for_each(
-            groups, _call, lambda group: (self.detectors_[group.name], "score", group.images, group.labels)
+        if not groups:
+            raise ValueError("y labels every row a defect, so there is no normal image to score.")
+        found = np.concatenate(
+            self._for_each(
+                groups,
+                _call,
+                lambda group: (self.detectors_[group.name], "_log_likelihoods", group.images, group.labels),
+            )
         )
-        n_normal = [len(g.rows) if g.labels is None else np.sum(g.labels == 1) for g in groups]
-        return float(np.average(scores, weights=n_normal))
+        return float(found.mean()) if len(found) else np.nan
 
     def _in_rows(self, X: Any, method: str) -> NDArray[np.float64]:
         """What a method of the detectors gives, in the order of the rows."""
@@ -329,13 +347,14 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     ) -> list[Any]:
         """Call a function for each group; warnings are given once for all groups."""
         done = Parallel(n_jobs=self.n_jobs, prefer=prefer)(
-            delayed(_recorded)(group.name, function, *arguments(group)) for group in groups
+            delayed(_recorded)(group, function, *arguments(group)) for group in groups
         )
-        names: dict[tuple[type[Warning], str], list[Any]] = {}
+        alike: dict[tuple[type[Warning], str], list[tuple[Any, str]]] = {}
         for group, (_, caught) in zip(groups, done, strict=True):
-            for warning in caught:
-                names.setdefault(warning, []).append(group.name)
-        for (category, message), of_groups in names.items():
+            for category, message in caught:
+                alike.setdefault((category, _NUMBER.sub("", message)), []).append((group.name, message))
+        for (category, _), given in alike.items():
+            of_groups, message = list(dict.fromkeys(name for name, _ in given)), given[0][1]
             few = ", ".join(map(repr, of_groups[:3])) + (", ..." if len(of_groups) > 3 else "")
             warnings.warn(
                 f"{message} (In {len(of_groups)} of {len(groups)} groups: {few}.)",
@@ -347,6 +366,7 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def _known_groups(self, X: Any, y: ArrayLike | None = None) -> list[Group]:
         """The groups of a table, each of which has a detector."""
         check_is_fitted(self)
+        self._check_detectors()
         groups = self._groups(X, y)
         for group in groups:
             if group.name not in self.detectors_:
@@ -358,6 +378,12 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                     "out."
                 )
         return groups
+
+    def _check_detectors(self) -> None:
+        """Check what may have been put into `detectors_`."""
+        for name, detector in self.detectors_.items():
+            if not (isinstance(detector, CSFlowDetector) and detector.__sklearn_is_fitted__()):
+                raise TypeError(f"detectors_[{name!r}] must be a fitted CSFlowDetector, got {detector!r}.")
 
     def _groups(self, X: Any, y: ArrayLike | None = None) -> list[Group]:
         """The groups of a table, in their order by name."""
@@ -376,7 +402,7 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         rows: dict[Any, list[int]] = {}
         for row, name in enumerate(names):
             name = name.item() if isinstance(name, np.generic) else name
-            if not isinstance(name, str | int):
+            if not isinstance(name, str | int) or isinstance(name, bool):
                 raise ValueError(
                     f"The group of row {row} (column {self.group_column!r}) must be a string or an integer, got "
                     f"{name!r}."
@@ -405,6 +431,7 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "detectors_" in state:
+            self._check_detectors()
             state["detectors_"] = pack_together(self.detectors_.values())
             state["_groups"] = list(self.detectors_)  # not as keys, which not all formats write as they are
         return state
@@ -419,6 +446,8 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
 def _column(X: Any, name: str, parameter: str) -> list[Any]:
     """A column of a table, as a list."""
+    if hasattr(X, "collect"):
+        raise TypeError(f"X is a {type(X).__name__}, whose rows are not there yet. Pass X.collect().")
     if isinstance(X, Mapping):
         names = list(X)
     elif hasattr(X, "column_names"):  # of pyarrow, whose columns are something else
@@ -436,21 +465,19 @@ def _column(X: Any, name: str, parameter: str) -> list[Any]:
             f"{', '.join(map(repr, names))}."
         )
     column = X[name]
+    if isinstance(column, str | bytes) or not hasattr(column, "__len__"):
+        raise TypeError(f"The column {name!r} of X must be a list or an array, got {column!r}.")
     for method in ("to_pylist", "to_list"):
         if hasattr(column, method):
             return list(getattr(column, method)())
     return list(column)
 
 
-def _fit(detector: CSFlowDetector, images: list[Any], labels: NDArray[np.int64] | None) -> CSFlowDetector:
-    return detector.fit(images, labels)
-
-
 def _calibrate(
     detector: CSFlowDetector, images: list[Any], labels: NDArray[np.int64] | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """The thresholds of a detector, which keeps those that it has."""
-    twin = CSFlowDetector()
+    twin = CSFlowDetector()  # not copy.copy, which would pack and unpack the model
     twin.__dict__.update(vars(detector))
     twin.calibrate(images, labels, **options)
     return {name: value for name, value in vars(twin).items() if name in THRESHOLDS}
@@ -461,16 +488,21 @@ def _call(detector: CSFlowDetector, method: str, *arguments: Any) -> Any:
 
 
 def _recorded(
-    name: Any, function: Callable[..., Any], *arguments: Any
+    group: Group, function: Callable[..., Any], *arguments: Any
 ) -> tuple[Any, list[tuple[type[Warning], str]]]:
-    """The result of a function for a group, and the warnings that it gave; errors name the group."""
+    """The result of a function for a group, and the warnings that it gave. Messages name rows of the table."""
+
+    def translate(message: str) -> str:
+        return _ROW.sub(lambda match: f"X[{group.rows[int(match[1])]}]", message)
+
     with _recorded_warnings() as caught:
         try:
             result = function(*arguments)
-        except Exception as error:
-            error.add_note(f"This was of the group {name!r}, whose rows are counted by themselves.")
-            raise
-    return result, [(warning.category, str(warning.message)) for warning in caught]
+        except (ValueError, TypeError, OSError) as error:
+            message = f"{translate(str(error))} (In the group {group.name!r}.)"
+            kind = type(error) if type(error) in _PLAIN_ERRORS else ValueError
+            raise kind(message) from error
+    return result, [(warning.category, translate(str(warning.message))) for warning in caught]
 
 
 @contextmanager

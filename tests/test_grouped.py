@@ -182,19 +182,43 @@ def test_a_warning_is_given_once_with_its_groups(table):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         GroupedDetector(detector).fit(few)
-    (warning,) = [
-        w for w in caught if "too few to hold any out" in str(w.message) and "4 images" in str(w.message)
-    ]
+    (warning,) = [w for w in caught if "too few to hold any out" in str(w.message)]
     assert warning.category is ConvergenceWarning
-    assert str(warning.message).endswith(" (In 2 of 3 groups: 'bolt', 'pin'.)")
+    assert str(warning.message).endswith(" (In 3 of 3 groups: 'bolt', 'nut', 'pin'.)")
     assert warning.filename == __file__
 
 
 def test_errors_name_the_group(table):
     bad = {"group": list(table["group"]), "image": [*table["image"][:47], np.zeros((4, 0))]}
-    with pytest.raises(ValueError, match=r"X\[11\]") as caught:
+    with pytest.raises(ValueError, match=r"X\[47\]") as caught:
         new().fit(bad)
-    assert "group 'pin'" in caught.value.__notes__[0]
+    assert str(caught.value).endswith("(In the group 'pin'.)")
+
+
+def test_images_that_cannot_be_read_do_not_count_in_the_score(table):
+    detector = CSFlowDetector(**FAST, on_error="nan")
+    grouped = GroupedDetector(detector).fit(table)
+    bad = {
+        "group": ["nut"] * 3 + ["pin"] * 2,
+        "image": [*of(table, "nut")[:3], of(table, "pin")[0], np.zeros((4, 0))],
+    }
+    with pytest.warns(UserWarning, match=r"X\[4\] has shape \(4, 0\).* \(In 1 of 2 groups: 'pin'\.\)"):
+        score = grouped.score(bad)
+    nut = grouped.detectors_["nut"].score(bad["image"][:3])
+    pin = grouped.detectors_["pin"].score(bad["image"][3:4])
+    assert score == pytest.approx((3 * nut + pin) / 4)
+
+
+def test_splits_of_rows_and_detectors_that_are_none_are_refused(table, grouped):
+    with pytest.raises(ValueError, match="cv must be a number of folds or a splitter"):
+        grouped.calibrate(table, cv=[([0], [1])])
+    with pytest.raises(ValueError, match="y labels every row a defect"):
+        grouped.score(table, np.full(48, -1))
+    other = new().fit(table)
+    other.detectors_["nut"] = CSFlowDetector()
+    for call in (lambda: other.predict(table), lambda: pickle.dumps(other)):
+        with pytest.raises(TypeError, match=r"detectors_\['nut'\] must be a fitted CSFlowDetector"):
+            call()
 
 
 IMAGES = [np.zeros((32, 32), np.uint8)] * 4
@@ -210,6 +234,9 @@ IMAGES = [np.zeros((32, 32), np.uint8)] * 4
         ({"group": [], "image": []}, None, ValueError, "X has no rows"),
         ({"group": ["a", None, "b", "b"], "image": IMAGES}, None, ValueError, r"group of row 1 .*got None"),
         ({"group": [1, 2, np.nan, 2], "image": IMAGES}, None, ValueError, r"group of row 1|group of row 2"),
+        ({"group": [True, 1, 1, 1], "image": IMAGES}, None, ValueError, r"group of row 0 .*got True"),
+        ({"group": "abcd", "image": IMAGES}, None, TypeError, "column 'group' of X must be a list or an array"),
+        (polars.LazyFrame({"group": [1], "image": ["a"]}), None, TypeError, r"Pass X\.collect\(\)"),
         ({"group": ["a"] * 4, "image": IMAGES}, [1, 1], ValueError, "X has 4 rows, but y has 2 labels"),
         (
             pd.DataFrame([["a", "b", 0]], columns=["group", "group", "image"]),

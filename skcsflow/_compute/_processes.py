@@ -125,6 +125,7 @@ def _together(communicate: Callable[[], Any]) -> None:
         communicate()
     except RuntimeError as error:
         raise RuntimeError(
-            "Another process of the training ended, or can't be reached. Start all of them again; with the parameter "
-            f"checkpoint, the training goes on from where it was. torch.distributed says: {error}"
+            "The processes of the training lost touch: another one ended, failed, or can't be reached. Look at what it "
+            "says, and start all of them again; with the parameter checkpoint, a training that was under way goes on. "
+            f"torch.distributed says: {error}"
         ) from error

@@ -515,10 +515,14 @@ class CSFlowDetector(
             the images. Comparable between flows, not between backbones or input
             sizes. The same whatever `score_mode`.
         """
+        log_likelihoods = self._log_likelihoods(X, y)
+        return float(log_likelihoods.mean()) if len(log_likelihoods) else np.nan
+
+    def _log_likelihoods(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Of the images that can be read and aren't known defects."""
         log_likelihoods = np.array([s.log_likelihood for s in self._score_images(X)])
-        rows = normal_rows(y, len(log_likelihoods), is_table=is_row_matrix(X))
-        readable = log_likelihoods[rows][~np.isnan(log_likelihoods[rows])]
-        return float(readable.mean()) if len(readable) else np.nan
+        of_normal = log_likelihoods[normal_rows(y, len(log_likelihoods), is_table=is_row_matrix(X))]
+        return of_normal[~np.isnan(of_normal)]
 
     def _score_images(
         self, X: Any, *, are_fresh: bool = False, first_row: int = 0

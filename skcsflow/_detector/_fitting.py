@@ -208,9 +208,8 @@ class FittingMixin:
         )
         runner = Runner(model, device, precision, self.engine)
         cache = open_cache(self.memory)
-        alike = {**self._training_params(), **model.config, "the rows to learn from": rows.tolist()}
-        del alike["weights"]  # a path may be another on each machine
-        processes.check_alike({**alike, "the backbone": runner.fingerprint})
+        if processes.n > 1:
+            self._check_processes(processes, runner, images, rows, n_epochs, lr_schedule)
         with self._training_features(runner, images, rows, n_threads, cache, processes) as training:
             self._warn_of_large_tiles(images.framing, training.sizes)
             features = training.features
@@ -298,6 +297,36 @@ class FittingMixin:
             "holds_out": self._holds_out(),
             "computed_by": [*runner.kernels, str(torch.__version__), __version__],
         }
+
+    def _check_processes(
+        self,
+        processes: Processes,
+        runner: Runner,
+        images: ImageCollection,
+        rows: NDArray[np.int64],
+        n_epochs: int | str,
+        lr_schedule: str,
+    ) -> None:
+        """Check that all processes do the same. Otherwise they would wait for each other, or mix up images."""
+        own = {"device", "engine", "n_jobs", "memory", "verbose", "checkpoint", "weights", "random_state"}
+        params: dict[str, Any] = self.get_params()  # type: ignore[attr-defined]
+        given: dict[str, Any] = {name: repr(value) for name, value in params.items() if name not in own}
+        given |= {
+            "n_epochs": n_epochs,
+            "lr_schedule": lr_schedule,
+            "checkpoint is None": self.checkpoint is None,
+        }
+        given |= {"the number of images": len(rows), "the backbone": runner.fingerprint}
+        items: Any = images.items
+        if isinstance(items, list | tuple | np.ndarray | Tensor):  # others may be slow to read
+            names = [
+                os.path.basename(item).encode()
+                if isinstance(item := items[row], str | os.PathLike)
+                else images.short_digest(images.load(row))
+                for row in rows.tolist()
+            ]
+            given["the images, in their order"] = digest_of({"": names})
+        processes.check_alike(given)
 
     def _readable_rows(
         self, images: ImageCollection, rows: NDArray[np.int64], n_threads: int

@@ -25,10 +25,10 @@ __all__ = [
     "warn_of_other_versions",
 ]
 
-# Not from the packages' metadata, which frozen applications lack.
 _BACKBONE = "feature_extractor"
 """The part of a model that is the same in all detectors with its fingerprint."""
 
+# Not from the packages' metadata, which frozen applications lack.
 _VERSIONS = {"skcsflow": __version__, "timm": timm.__version__, "torch": str(torch.__version__)}
 
 

@@ -245,7 +245,7 @@ class ThresholdsMixin:
             nullcontext(self.memory) if cached else tempfile.TemporaryDirectory(prefix="skcsflow-") as memory
         ):
             for learnt, held_out in splits:
-                fold: Any = clone(self).set_params(memory=memory, warm_start=False)
+                fold: Any = clone(self).set_params(memory=memory, warm_start=False, distributed=False)
                 fold.fit(_take(X, learnt), labels[learnt])
                 scores[held_out], peaks[held_out] = scores_and_peaks(fold, _take(X, held_out))
         return scores, peaks

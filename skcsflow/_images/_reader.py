@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -151,9 +151,8 @@ def load_file(path: str | os.PathLike[str], name: str) -> ImageFile:
     """
     if is_url(path):
         with _naming(name):
-            return ImageFile(
-                PurePosixPath(os.fspath(path).partition("::")[0]).suffix.lower() == ".npy", read_url(path)
-            )
+            data = read_url(path)
+            return ImageFile(data.startswith(NPY), data)
     path = expand_home(path)
     with _naming(name):
         _check_path(path)

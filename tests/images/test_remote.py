@@ -79,6 +79,40 @@ def test_the_bits_of_local_files(folder, tmp_path, detector, kind):
         detector.score_samples(above)
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_is_opened_once_until_it_changes(folder, tmp_path, detector, kind):
+    path = archive(folder, tmp_path, kind)
+    urls = list_images(f"{kind}://good::{path}")
+    opened = "zipfile.ZipFile" if kind == "zip" else "tarfile.open"
+    with mock.patch(opened, side_effect=AssertionError("opened again")):
+        detector.score_samples(urls)
+    (folder / "good" / "1.png").write_bytes((folder / "good" / "0.png").read_bytes())
+    archive(folder, tmp_path, kind)
+    scores = detector.score_samples(urls)
+    assert scores[0] == scores[1]
+
+
+def test_folders_in_archives_and_caches_have_urls_that_can_be_read(folder, tmp_path, detector):
+    path = tmp_path / "dot.tar"
+    with tarfile.open(path, "w") as file:
+        file.add(folder / "good", ".")  # members are named ./0.png
+    for url in (f"tar://::{path}", f"simplecache::file://{folder}/good", f"FILE://{folder}/good"):
+        urls = list_images(url)
+        assert len(urls) == 7
+        assert np.isfinite(detector.score_samples(urls)).all()
+
+
+def test_folders_and_archives_that_are_none_are_named(folder, tmp_path):
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"no archive")
+    with pytest.raises(OSError, match=r"broken\.zip' can't be opened: File is not a zip file"):
+        list_images(f"zip://::{broken}")
+    path = archive(folder, tmp_path, "zip")
+    for url in (f"file://{folder}/none", f"file://{folder}/good/0.png", f"zip://none::{path}"):
+        with pytest.raises(FileNotFoundError, match="There is no folder"):
+            list_images(url)
+
+
 def test_images_of_a_web_server(folder, detector):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     handler.log_message = lambda *args: None
@@ -148,7 +182,7 @@ def test_what_is_missing_is_named(detector):
     ):
         with mock.patch.dict(sys.modules, modules), pytest.raises(ImportError, match=message):
             detector.score_samples([url])
-    with pytest.raises(ValueError, match=r"X\[0\] \('nothing://a/b\.png'\).*Protocol not known"):
+    with pytest.raises(ImportError, match=r"'nothing://a/b\.png' can't be opened: Protocol not known"):
         detector.score_samples(["nothing://a/b.png"])
 
 
