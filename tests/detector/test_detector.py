@@ -68,8 +68,8 @@ DEFAULTS = {
     "kernel_size": 3, "clamp": 3.0, "whiten": True, "n_epochs": "auto", "batch_size": 8, "learning_rate": 4e-3,
     "lr_schedule": "one_cycle", "weight_decay": 1e-5, "max_grad_norm": 1.0, "feature_noise": 0.25,
     "warm_start": False, "random_state": None,
-    "contamination": "auto", "score_mode": "fused", "map_mode": "fused", "memory": None, "checkpoint": None, "distributed": False,
-    "device": "auto",
+    "contamination": "auto", "score_mode": "fused", "map_mode": "fused", "memory": None, "checkpoint": None,
+    "distributed": False, "device": "auto",
     "precision": "auto", "engine": "torch", "n_jobs": None, "verbose": 0,
 }  # fmt: skip
 
