@@ -95,9 +95,9 @@ def test_an_archive_is_opened_once_until_it_changes(folder, tmp_path, detector, 
 def test_folders_in_archives_and_caches_have_urls_that_can_be_read(folder, tmp_path, detector):
     path = tmp_path / "dot.tar"
     with tarfile.open(path, "w") as file:
-        file.add(folder / "good", ".")  # members are named ./0.png
+        file.add(folder / "good", ".")  # members are named ./0.png, as if in a folder
     for url in (f"tar://::{path}", f"simplecache::file://{folder}/good", f"FILE://{folder}/good"):
-        urls = list_images(url)
+        urls = list_images(url, recursive=True)
         assert len(urls) == 7
         assert np.isfinite(detector.score_samples(urls)).all()
 
