@@ -25,13 +25,13 @@ from benchmarks.memory_growth import resident
 from skcsflow import CSFlowDetector, GroupedDetector, load, save
 from skcsflow.datasets import make_defects
 
-KINDS = ("circuit", "bottle_cap", "fabric")
+SURFACES = ("circuit", "bottle_cap", "fabric")
 
 
 def images_of(product: int, n: int, size: int) -> NDArray[np.uint8]:
     """Images of good parts of a product."""
     return make_defects(
-        KINDS[product % 3], n_normal=n, n_defective=0, size=size, random_state=900 + product
+        surface=SURFACES[product % 3], n_normal=n, n_defective=0, size=size, random_state=900 + product
     ).images
 
 

@@ -95,8 +95,8 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     >>> import pandas as pd
     >>> from skcsflow import CSFlowDetector, GroupedDetector
     >>> from skcsflow.datasets import make_defects
-    >>> screws = make_defects("bottle_cap", n_normal=12, n_defective=0, random_state=0).images
-    >>> boards = make_defects("circuit", n_normal=12, n_defective=0, random_state=0).images
+    >>> screws = make_defects(surface="bottle_cap", n_normal=12, n_defective=0, random_state=0).images
+    >>> boards = make_defects(surface="circuit", n_normal=12, n_defective=0, random_state=0).images
     >>> table = pd.DataFrame({"product": ["screw"] * 12 + ["board"] * 12, "image": [*screws, *boards]})
     >>> detector = CSFlowDetector(input_size=64, n_epochs=1, random_state=0)
     >>> grouped = GroupedDetector(detector, group_column="product").fit(table)
