@@ -491,9 +491,10 @@ def _recorded(
     group: Group, function: Callable[..., Any], *arguments: Any
 ) -> tuple[Any, list[tuple[type[Warning], str]]]:
     """The result of a function for a group, and the warnings that it gave. Messages name rows of the table."""
+    rows = dict(enumerate(group.rows.tolist()))
 
     def translate(message: str) -> str:
-        return _ROW.sub(lambda match: f"X[{group.rows[int(match[1])]}]", message)
+        return _ROW.sub(lambda match: f"X[{rows.get(int(match[1]), match[1])}]", message)
 
     with _recorded_warnings() as caught:
         try:
