@@ -1,6 +1,5 @@
 """Trainings that were cut short <-> files."""
 
-import math
 import os
 import time
 import warnings
@@ -74,7 +73,8 @@ class Checkpoint:
         self.path = folder / f"{digest_of(key)}.pt"
         self.seed = seed
         self.saved: dict[str, Any] | None = None
-        self._next_save = 0.0 if is_writer else math.inf
+        self._is_writer = is_writer
+        self._next_save = 0.0
         if self.path.exists():
             self._load()
 
@@ -96,8 +96,8 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        """Whether so much time has passed that saving doesn't slow the training down."""
-        return time.monotonic() >= self._next_save
+        """Whether so much time has passed that saving doesn't slow the training down; never where another saves."""
+        return self._is_writer and time.monotonic() >= self._next_save
 
     def save(self, state: dict[str, Any]) -> None:
         """Save a state in the place of the one before; a warning where that can't be.
@@ -123,5 +123,5 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove what was saved, as the training is done."""
-        if self._next_save < math.inf:
+        if self._is_writer:
             self.path.unlink(missing_ok=True)

@@ -233,7 +233,7 @@ IMAGES = [np.zeros((32, 32), np.uint8)] * 4
         ({"group": ["a"] * 3, "image": IMAGES}, None, ValueError, "'group' has 3 rows, 'image' has 4"),
         ({"group": [], "image": []}, None, ValueError, "X has no rows"),
         ({"group": ["a", None, "b", "b"], "image": IMAGES}, None, ValueError, r"group of row 1 .*got None"),
-        ({"group": [1, 2, np.nan, 2], "image": IMAGES}, None, ValueError, r"group of row 1|group of row 2"),
+        ({"group": [1, 2, np.nan, 2], "image": IMAGES}, None, ValueError, r"group of row 2 .*got nan"),
         ({"group": [True, 1, 1, 1], "image": IMAGES}, None, ValueError, r"group of row 0 .*got True"),
         ({"group": "abcd", "image": IMAGES}, None, TypeError, "column 'group' of X must be a list or an array"),
         (polars.LazyFrame({"group": [1], "image": ["a"]}), None, TypeError, r"Pass X\.collect\(\)"),

@@ -31,17 +31,6 @@ from skcsflow import CSFlowDetector, Inspection, InspectionTable
 
 NAMES = ["score", "p_value", "verdict", "peak", "flagged_area", "n_regions"]
 WITHOUT_P_VALUE = [name for name in NAMES if name != "p_value"]
-SLOW_CHECKS = {
-    "check_estimators_dtypes",
-    "check_dtype_object",
-    "check_fit_idempotent",
-    "check_pipeline_consistency",
-    "check_positive_only_tag_during_fit",
-    "check_transformer_data_not_an_array",
-    "check_transformer_general",
-}
-"""Checks that fit most often."""
-
 OF_SERIES = pytest.mark.skipif(
     tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8),
     reason="scikit-learn keeps the index of a Series from 1.8 on",
@@ -54,7 +43,7 @@ OF_SERIES = pytest.mark.skipif(
 def own_checks():
     for estimator, check in estimator_checks_generator(InspectionTable(CSFlowDetector(**FAST))):
         name = check.func.__name__
-        yield pytest.param(estimator, check, id=name, marks=[pytest.mark.slow] if name in SLOW_CHECKS else [])
+        yield pytest.param(estimator, check, id=name)
 
 
 @pytest.mark.slow

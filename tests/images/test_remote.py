@@ -126,7 +126,7 @@ def test_images_of_a_web_server(folder, detector):
         with pytest.raises(ValueError, match=r"X\[1\] \('http://.*/none\.png'\): there is no such file"):
             detector.score_samples([urls[0], f"{base}/none.png"])
         scores = detector.set_params(on_error="nan").score_samples
-        with pytest.warns(UserWarning, match="1 of the 2 images|there is no such file"):
+        with pytest.warns(UserWarning, match=r"^X\[1\] .*there is no such file"):
             assert np.isnan(scores([urls[0], f"{base}/none.png"])).tolist() == [False, True]
         detector.set_params(on_error="raise")
         server.shutdown()
