@@ -1,5 +1,6 @@
 """A detector in other threads, forked processes, torch's modes, and applications without metadata."""
 
+import faulthandler
 import importlib.metadata
 import os
 import pickle
@@ -114,13 +115,15 @@ def test_images_whose_map_would_not_be_finite_raise_with_the_row(fitted, grey_im
 # Forked processes
 
 
-def run_in_fork(function, seconds=60):
-    """Exit status of a function in a forked child; None where it hangs."""
+def run_in_fork(function, crash, seconds=60):
+    """Exit status of a function in a forked child; None where it hangs. A crash's trace goes to a file."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            function()
+            with crash.open("w") as file:
+                faulthandler.enable(file)
+                function()
             status = 0
         finally:
             os._exit(status)
@@ -136,7 +139,7 @@ def run_in_fork(function, seconds=60):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-def test_forked_process_loads_fits_and_scores_with_the_same_bits(grey_images):
+def test_forked_process_loads_fits_and_scores_with_the_same_bits(grey_images, tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(2)  # threads that the child will lack, also of MKL
     try:
@@ -153,7 +156,8 @@ def test_forked_process_loads_fits_and_scores_with_the_same_bits(grey_images):
             refitted = CSFlowDetector(**params).fit(grey_images[:20])
             np.testing.assert_array_equal(refitted.score_samples(grey_images), scores)
 
-        assert run_in_fork(load_and_fit) == 0
+        crash = tmp_path / "crash.txt"
+        assert run_in_fork(load_and_fit, crash) == 0, crash.read_text()
     finally:
         torch.set_num_threads(before)
 
