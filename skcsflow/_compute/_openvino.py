@@ -1,9 +1,12 @@
 """Networks run by OpenVINO: fused and packed for the processor, on the CPU only."""
 
+import ctypes
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import joblib
 import numpy as np
@@ -63,7 +66,8 @@ def check_engine(engine: str, precision: str, device: torch.device) -> None:
 class CompiledNetwork:
     """A network compiled by OpenVINO for one shape of inputs, run by any thread, several at a time.
 
-    Every run takes one core, so that results don't depend on how many are under way.
+    Every run takes one core, so that results don't depend on how many are under way. A forked process
+    must compile its own: it lacks the threads of this one.
 
     Parameters
     ----------
@@ -89,6 +93,7 @@ class CompiledNetwork:
             },
         )
         self._idle: list[Any] = []
+        _COMPILED.add(self)
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Run the network; the outputs are the caller's to keep."""
@@ -101,6 +106,21 @@ class CompiledNetwork:
         outputs = [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
         self._idle.append(request)
         return outputs
+
+
+_COMPILED: WeakSet[CompiledNetwork] = WeakSet()
+
+
+def _never_free_in_forked_process() -> None:
+    """Keep what was compiled before the fork: OpenVINO ends its threads when it is freed, which aborts the process."""
+    # No list would do, as it is emptied when the process ends.
+    for network in _COMPILED:
+        for held in (network._compiled, *network._idle):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
+
+
+if hasattr(os, "register_at_fork"):  # which Windows has not
+    os.register_at_fork(after_in_child=_never_free_in_forked_process)
 
 
 def _convert(network: nn.Module, inputs: Sequence[Tensor]) -> Any:

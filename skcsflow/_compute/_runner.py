@@ -1,6 +1,7 @@
 """One object that runs a fitted model: images to feature maps, feature maps to scores."""
 
 import copy
+import os
 import threading
 import warnings
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
@@ -411,7 +412,7 @@ class Runner:
                     network.extract(inputs)  # where the backbone can't take the size, this says so
                 raise
 
-        key = type(network), tuple(t.shape for t in inputs)
+        key = os.getpid(), type(network), tuple(t.shape for t in inputs)  # each process compiles its own
         return self._prepare(key, network, compile_network)(inputs)
 
     def _prepare(self, key: Hashable, network: nn.Module, prepare: Callable[[], T]) -> T:
