@@ -1,7 +1,7 @@
 """Mutation testing: how many of mutmut's small changes of flow, loss, scores and thresholds the tests notice.
 
     pip install mutmut
-    python -m benchmarks.mutation [--processes 2] [GROUP ...]
+    python -m benchmarks.mutation [--processes 2] [--group GROUP ...]
 
 Each group has its files and the tests of them, which are run for each change, in forked processes, until one fails.
 """
@@ -94,12 +94,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("groups", nargs="*", default=[*GROUPS], choices=GROUPS)
+    parser.add_argument("--group", nargs="+", default=[*GROUPS], choices=GROUPS)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     path = RESULTS / "mutation.json"
     results = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    for group in args.groups:
+    for group in args.group:
         results |= run(group, args.processes)
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     rows = [

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import io
+import multiprocessing
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +38,10 @@ BY_DEFAULT = {"strides": (8, 16, 32, 64), "contamination": "auto", "score_mode":
 
 FAST = {**TINY, "input_size": 32, "n_coupling_blocks": 1, "n_epochs": 1}
 """The same for what is not about the flow: a fifth of a second."""
+
+PROCESSES = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+"""Each process is a new one. Where processes can be forked, packages are imported once: that takes seconds."""
+PROCESSES.set_forkserver_preload(["skcsflow.serving", "skcsflow.datasets", "skops.io"])
 
 
 def open_files(folder):

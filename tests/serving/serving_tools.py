@@ -1,7 +1,6 @@
 """Services and watches in processes of their own, and their clients."""
 
 import io
-import multiprocessing
 import os
 import re
 import signal
@@ -14,13 +13,10 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from conftest import PROCESSES
 from PIL import Image
 
 KEY = "a secret of tests"
-
-PROCESSES = multiprocessing.get_context("forkserver")
-"""Each process is a new one, but the packages are imported once: that takes seconds."""
-PROCESSES.set_forkserver_preload(["skcsflow.serving", "skops.io"])
 
 
 def png(array):
