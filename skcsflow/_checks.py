@@ -3,15 +3,17 @@
 import os
 import stat
 import sys
+from collections.abc import Callable
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sklearn
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
+from sklearn.base import _fit_context
+from sklearn.utils import _param_validation, check_random_state
 from sklearn.utils.validation import _num_samples
 
 __all__ = [
@@ -27,8 +29,12 @@ __all__ = [
     "count_rows",
     "expand_home",
     "explain_nan",
+    "fit_context",
     "user_stack_level",
+    "validate_params",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _FOLDERS = tuple(str(Path(path).parent) + os.sep for path in (__file__, sklearn.__file__))
 """Where this package's code is, and scikit-learn's, whose wrappers lie between it and a user's."""
@@ -40,6 +46,20 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[F], F]:
+    """Decorate a method that fits by scikit-learn's own decorator, and keep its type, for type checkers."""
+    decorate: Callable[[F], F] = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+    return decorate
+
+
+def validate_params(constraints: dict[str, Any], *, prefer_skip_nested_validation: bool) -> Callable[[F], F]:
+    """Check the arguments of a function by scikit-learn's own decorator, and keep its type, for type checkers."""
+    decorate: Callable[[F], F] = _param_validation.validate_params(
+        constraints, prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
+    return decorate
 
 
 def check_size(size: Any, name: str, *, least: int = 1, most: int | None = None) -> tuple[int, int]:

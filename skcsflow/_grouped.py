@@ -12,12 +12,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import fit_context, user_stack_level
 from skcsflow._detector import DOCUMENTATION, CSFlowDetector, pack_together, share_backbone, unpack_together
 from skcsflow._labels import is_defect
 
@@ -130,7 +130,7 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self.image_column = image_column
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Fit a detector on the images of each group.
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import fit_context, user_stack_level
 from skcsflow._compute import (
     Runner,
     check_engine,
@@ -349,7 +349,7 @@ class CSFlowDetector(
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Learn what normal images look like.
 
@@ -394,7 +394,7 @@ class CSFlowDetector(
             self._warn_unless_learnt(gain)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Train for one epoch more, at a constant learning rate.
 

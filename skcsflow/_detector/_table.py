@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from skcsflow._checks import fit_context
 from skcsflow._detector._estimator import DOCUMENTATION, CSFlowDetector
 from skcsflow._detector._inspection import Inspection
 
@@ -94,7 +95,7 @@ class InspectionTable(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.detector = detector
         self.min_area = min_area
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Fit a clone of the detector. One that is frozen stays as it is.
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.random import RandomState
 from scipy import ndimage
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
-from skcsflow._checks import as_random_state, check_size
+from skcsflow._checks import as_random_state, check_size, validate_params
 from skcsflow._regions import label_regions
 from skcsflow.datasets._canvas import Array, Canvas, Scene, light
 from skcsflow.datasets._flaws import FLAWS, Surface

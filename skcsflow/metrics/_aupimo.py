@@ -1,12 +1,12 @@
 """AUPIMO: how much of each defect is found where good images raise hardly any false alarm."""
 
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import validate_params
 
+from skcsflow._checks import validate_params
 from skcsflow.metrics._inputs import Pixels
 
 __all__ = ["aupimo_score"]
@@ -15,6 +15,24 @@ _ROUNDING = 1e-9
 """By how much, relatively, a false-positive rate may miss a bound and still count as equal to it."""
 
 
+@overload
+def aupimo_score(
+    masks: Any,
+    maps: Any,
+    *,
+    fpr_bounds: tuple[float, float] = ...,
+    sample_weight: ArrayLike | None = ...,
+    per_image: Literal[False] = ...,
+) -> float: ...
+@overload
+def aupimo_score(
+    masks: Any,
+    maps: Any,
+    *,
+    fpr_bounds: tuple[float, float] = ...,
+    sample_weight: ArrayLike | None = ...,
+    per_image: Literal[True],
+) -> NDArray[np.float64]: ...
 @validate_params({"per_image": ["boolean"]}, prefer_skip_nested_validation=True)
 def aupimo_score(
     masks: Any,

@@ -1,10 +1,11 @@
 """Metrics of the scores of whole images."""
 
+from typing import Literal, overload
+
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import validate_params
 
-from skcsflow._checks import check_finite_scores, check_weights
+from skcsflow._checks import check_finite_scores, check_weights, validate_params
 from skcsflow._labels import is_defect
 from skcsflow._threshold_curve import threshold_curve
 from skcsflow.metrics._inputs import warn_undefined
@@ -12,6 +13,22 @@ from skcsflow.metrics._inputs import warn_undefined
 __all__ = ["f1_max"]
 
 
+@overload
+def f1_max(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    return_threshold: Literal[False] = ...,
+) -> float: ...
+@overload
+def f1_max(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    return_threshold: Literal[True],
+) -> tuple[float, float]: ...
 @validate_params({"return_threshold": ["boolean"]}, prefer_skip_nested_validation=True)
 def f1_max(
     y_true: ArrayLike,

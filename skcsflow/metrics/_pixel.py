@@ -1,12 +1,13 @@
 """Metrics of anomaly maps against masks."""
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
+from skcsflow._checks import validate_params
 from skcsflow._threshold_curve import ThresholdCurve
 from skcsflow.metrics._inputs import Pixels, warn_undefined
 from skcsflow.metrics._pixel_curve import defective_weights, pixel_curve
@@ -134,6 +135,24 @@ def pixel_average_precision_score(
     return float("nan") if curve is None else curve.average_precision()
 
 
+@overload
+def pixel_f1_max(
+    masks: Any,
+    maps: Any,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    n_bins: int | None = ...,
+    return_threshold: Literal[False] = ...,
+) -> float: ...
+@overload
+def pixel_f1_max(
+    masks: Any,
+    maps: Any,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    n_bins: int | None = ...,
+    return_threshold: Literal[True],
+) -> tuple[float, float]: ...
 @validate_params({"n_bins": _N_BINS, "return_threshold": ["boolean"]}, prefer_skip_nested_validation=True)
 def pixel_f1_max(
     masks: Any,
