@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 GROUPS = {
     "nn": (
         ["nn/_coupling.py", "nn/_flow.py", "nn/_loss.py", "nn/_energies.py"],
-        ["nn/test_flow.py", "nn/test_model.py"],
+        ["nn/test_coupling.py", "nn/test_flow.py", "nn/test_model.py"],
     ),
     "calibration": (
         ["_threshold_curve.py", "calibration/_thresholds.py"],

@@ -279,6 +279,31 @@ def test_flow_bad_parameter_raises(params, message):
 
 
 @pytest.mark.parametrize(
+    "params", [{"n_coupling_blocks": 1}, {"clamp": 0.01}, {"kernel_sizes": [1, 1]}, {"n_scales": 1}], ids=str
+)
+def test_flow_smallest_parameters_are_taken(params):
+    flow = CrossScaleFlow(
+        **{"channels": 2, "n_coupling_blocks": 2, "cross_conv_hidden_channels": 1, **params}
+    )
+    features = make_features(2, [(4, 4), (2, 2), (1, 1)][: flow.n_scales])
+    z, log_det = flow.double()(features)
+    assert [m.shape for m in z] == [m.shape for m in features]
+    assert (log_det == 0).all()
+
+
+def test_flow_by_default_is_the_papers():
+    flow = CrossScaleFlow(2)
+    assert flow.n_scales == 3
+    assert len(flow.blocks) == 4
+    for block, kernel_size in zip(flow.blocks, [3, 3, 3, 5], strict=True):
+        assert block.clamp == 3
+        assert block.subnet1.expand[0].weight.shape == (1024, 1, kernel_size, kernel_size)
+    for permutation in flow.permutations[1:]:
+        torch.testing.assert_close(permutation, flow.permutations[0])
+    assert flow.whitening is None
+
+
+@pytest.mark.parametrize(
     ("shapes", "message"),
     [
         ([(2, 4, 4, 4), (2, 4, 2, 2)], "at 3 scales, got 2"),
@@ -352,6 +377,21 @@ def test_whitening_of_fewer_positions_than_channels_stays_invertible():
     restored, _ = whitening.inverse(whitening(features)[0])
     for x, r in zip(features, restored, strict=True):
         torch.testing.assert_close(r, x, rtol=1e-9, atol=1e-9)
+
+
+def test_flow_sets_its_whitening_with_the_shrinkage_that_is_given():
+    data = make_features(4, [(4, 4)], batch_size=9)
+    flows = [CrossScaleFlow([4], whiten=True, cross_conv_hidden_channels=2).double() for _ in range(3)]
+    for flow, shrinkage in zip(flows, (None, 0.0, 0.5), strict=True):
+        flow.initialize_whitening([data], shrinkage=shrinkage)
+        expected = ScaleWhitening([4]).double()
+        expected.initialize([data], shrinkage=shrinkage)
+        torch.testing.assert_close(flow.whitening([*data])[0], expected([*data])[0])
+    found = [flow.whitening([*data])[0][0] for flow in flows]
+    assert not torch.allclose(found[0], found[1])
+    assert not torch.allclose(found[1], found[2])
+    with pytest.raises(ValueError, match=r"^This flow has no whitening layer; build it with whiten=True\.$"):
+        CrossScaleFlow([4], cross_conv_hidden_channels=2).initialize_whitening([data])
 
 
 def test_whitening_of_bad_data_raises():
