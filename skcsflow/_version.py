@@ -1,3 +1,5 @@
-"""The package's version, which the build reads too."""
+"""The package's version, which the build takes from the git tag."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("skcsflow")
