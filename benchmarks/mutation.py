@@ -1,9 +1,12 @@
 """Mutation testing: how many of mutmut's small changes of flow, loss, scores and thresholds the tests notice.
 
     pip install mutmut
-    python -m benchmarks.mutation [--processes 2] [--group GROUP ...]
+    python -m benchmarks.mutation [--processes 2] [--group GROUP ...] [--ending DIGIT ...]
+    python -m benchmarks.mutation --again [--group GROUP ...]
 
 Each group has its files and the tests of them, which are run for each change, in forked processes, until one fails.
+Changes of a file are numbered: --ending 3 7 tries a fifth of them, those whose numbers end with 3 or 7.
+--again tries those that survived before.
 """
 
 import argparse
@@ -39,7 +42,7 @@ OPTIONS = ["-p", "no:cacheprovider", "--tb=no", "--assert=plain", "-k", "not fit
 KILLED = ("killed", "timeout", "segfault")
 
 
-def run(group: str, processes: int) -> dict[str, dict]:
+def run(group: str, processes: int, names: list[str]) -> dict[str, dict]:
     """Of each file of a group the numbers of mutants and of killed ones, and the changes of those that survive."""
     files, tests = GROUPS[group]
     with tempfile.TemporaryDirectory() as folder:
@@ -59,15 +62,17 @@ def run(group: str, processes: int) -> dict[str, dict]:
         (work / "README.md").touch()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("PYTHONPATH", None)
-        command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes)]
+        command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes), *names]
         subprocess.run(command, cwd=work, env=environment, check=True)
         found = {}
         for name in files:
             meta = json.loads((work / f"mutants/skcsflow/{name}.meta").read_text("utf-8"))
-            status = {key: status_by_exit_code[code] for key, code in meta["exit_code_by_key"].items()}
+            codes = {key: code for key, code in meta["exit_code_by_key"].items() if code is not None}
+            status = {key: status_by_exit_code[code] for key, code in codes.items()}
             survivors = [key for key, what in status.items() if what not in KILLED]
             found[name] = {
-                "mutants": len(status),
+                "mutants": len(meta["exit_code_by_key"]),
+                "tried": len(status),
                 "killed": len(status) - len(survivors),
                 "survivors": {key: [status[key], *_difference(key, work, environment)] for key in survivors},
             }
@@ -95,15 +100,23 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--group", nargs="+", default=[*GROUPS], choices=GROUPS)
+    parser.add_argument("--ending", nargs="+", type=int, choices=range(10), default=[])
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     path = RESULTS / "mutation.json"
     results = json.loads(path.read_text("utf-8")) if path.exists() else {}
     for group in args.group:
-        results |= run(group, args.processes)
+        before = {name: results[name] for name in GROUPS[group][0] if args.again}
+        survivors = [key for r in before.values() for key in r["survivors"]]
+        found = run(group, args.processes, survivors or [f"*_mutmut_*{ending}" for ending in args.ending])
+        for name, earlier in before.items():
+            found[name]["killed"] += earlier["killed"]
+            found[name]["tried"] = earlier["tried"]
+        results |= found
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     rows = [
-        [name, r["mutants"], r["killed"], f"{100 * r['killed'] / r['mutants']:.0f} %"]
+        [name, r["mutants"], r["tried"], r["killed"], f"{100 * r['killed'] / r['tried']:.0f} %"]
         for name, r in results.items()
     ]
-    print_table(["file", "mutants", "killed", "share"], rows)
+    print_table(["file", "mutants", "tried", "killed", "share of those tried"], rows)
