@@ -7,6 +7,7 @@ import sys
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import TINY
@@ -16,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import KFold, ShuffleSplit
 
 from skcsflow import CSFlowDetector
+from skcsflow._detector._thresholds import _take
 from skcsflow.calibration import conformal_p_values, conformal_threshold, optimal_threshold
 from skcsflow.datasets import make_defects
 
@@ -245,6 +247,28 @@ def test_calibrate_cv_takes_splits_in_every_form(fitted, train):
     expected = fitted.calibrate(train, fpr=0.2, cv=KFold(2)).calibration_scores_
     for cv in (list(KFold(2).split(train)), [(~first, first), (first, ~first)]):
         np.testing.assert_array_equal(fitted.calibrate(train, fpr=0.2, cv=cv).calibration_scores_, expected)
+
+
+class ReadsOneByOne:
+    """A data set of torch's kind: it can be asked for an item, and for nothing else."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        assert type(i) is int
+        return self.images[i]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.asarray, torch.as_tensor, pd.Series, ReadsOneByOne])
+def test_rows_of_any_kind_of_images_are_taken(kind):
+    rows = np.array([2, 0])
+    taken = _take(kind([10, 11, 12]), rows)
+    assert len(taken) == 2
+    assert [int(taken.iloc[k] if isinstance(taken, pd.Series) else taken[k]) for k in (0, 1)] == [12, 10]
 
 
 def test_calibrate_cv_needs_a_detector_from_a_single_fit(fitted, train):
