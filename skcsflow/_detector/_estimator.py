@@ -37,6 +37,7 @@ from skcsflow._detector._persistence import (
 )
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import ThresholdsMixin
+from skcsflow._detector._warnings import warn_unless_learnt
 from skcsflow._features import FeatureCache, open_cache
 from skcsflow._images import (
     MAX_PIXELS,
@@ -391,7 +392,7 @@ class CSFlowDetector(
             lr_schedule=self.lr_schedule,
         )
         if not is_continued:
-            self._warn_unless_learnt(gain)
+            warn_unless_learnt(gain, len(self.history_["loss"]))
         return self
 
     @fit_context(prefer_skip_nested_validation=True)

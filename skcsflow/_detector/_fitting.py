@@ -2,7 +2,6 @@
 
 import copy
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -11,12 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from torch import Tensor
 
 from skcsflow._checkpoints import Checkpoint, check_folder
-from skcsflow._checks import user_stack_level
 from skcsflow._compute import (
     Processes,
     Runner,
@@ -40,6 +37,13 @@ from skcsflow._detector._parameters import (
 from skcsflow._detector._persistence import place_model
 from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import AUTO_FPR
+from skcsflow._detector._warnings import (
+    LEAST_IMAGES,
+    warn_of_few,
+    warn_of_kept_thresholds,
+    warn_of_large_tiles,
+    warn_of_setbacks,
+)
 from skcsflow._digests import digest_of
 from skcsflow._features import (
     FeatureCache,
@@ -53,24 +57,15 @@ from skcsflow._features import (
 from skcsflow._images import DIGEST_SIZE, Framing, ImageCollection, is_row_matrix
 from skcsflow._labels import normal_rows
 from skcsflow._scoring import MapMaker, join_frames, score_features
-from skcsflow._training import SETBACK_RATE, FlowTrainer, initialize_whitening, resolve_n_epochs
+from skcsflow._training import FlowTrainer, initialize_whitening, resolve_n_epochs
 from skcsflow._version import __version__
 from skcsflow.calibration import prediction_limit
 from skcsflow.nn import CSFlowModel, check_strides
 
 __all__ = ["FittingMixin"]
 
-LEAST_IMAGES = 10
-"""Training images of which some are held out, at least. With fewer, all are both trained on and compared with."""
-
 HELD_OUT_SHARE = 0.2
 """Share of the training images that are held out."""
-
-MOST_COPIES = 0.1
-"""Share of copies among the training images up to which the images held out stand for fresh ones."""
-
-LEAST_GAIN = 0.02
-"""Fall of the loss, in nats per dimension, with less of which a flow has hardly learnt."""
 
 
 class TrainingFeatures(NamedTuple):
@@ -211,7 +206,7 @@ class FittingMixin:
         if processes.n > 1:
             self._check_processes(processes, runner, images, rows, n_epochs, lr_schedule)
         with self._training_features(runner, images, rows, n_threads, cache, processes) as training:
-            self._warn_of_large_tiles(images.framing, training.sizes)
+            warn_of_large_tiles(images.framing.tile_size, training.sizes, self.tile_size)
             features = training.features
             checkpoint = None
             if folder is not None:
@@ -256,15 +251,15 @@ class FittingMixin:
         self._framing = images.framing
         self._set_fitted(runner, trainer, is_continued, n_epochs)
         if reset:
-            self._warn_of_few(len(rows), len(images.contents or ()))
+            warn_of_few(len(rows), len(images.contents or ()), self._holds_out())
         if keeps_thresholds:
-            self._warn_of_kept_thresholds(len(rows))
+            warn_of_kept_thresholds(len(rows), hasattr(self, "calibration_scores_"))
         else:
             self._set_thresholds(scores, peaks)
         images.warn_of_values(self._trained_values if is_continued else None)
         self._remember(images, is_continued)
         if trainer.n_setbacks:
-            self._warn_of_setbacks(trainer.n_setbacks)
+            warn_of_setbacks(trainer.n_setbacks, self.learning_rate, self.max_grad_norm)
         if checkpoint is not None:
             checkpoint.remove()
         return gain
@@ -456,70 +451,6 @@ class FittingMixin:
             self.map_threshold_ = float(np.percentile(peaks, 100 * (1 - share)))
         if hasattr(self, "calibration_scores_"):  # of the model before
             del self.calibration_scores_
-
-    def _warn_of_large_tiles(self, framing: Framing, sizes: Sequence[tuple[int, int]]) -> None:
-        if framing.tile_size is not None and (np.max(sizes, axis=0) < framing.tile_size).any():
-            warnings.warn(
-                f"tile_size={self.tile_size!r} is larger than every training image, in rows or in columns: the "
-                f"largest have {np.max(sizes, axis=0).tolist()} pixels (H, W). Grey fills the rest of the tiles. Set "
-                "a smaller tile_size, or None.",
-                stacklevel=user_stack_level(),
-            )
-
-    def _warn_of_few(self, n_images: int, n_different: int) -> None:
-        n_copies = n_images - n_different
-        if n_different == 1:
-            reason = "All images of good parts in X are one and the same"
-        elif not self._holds_out():
-            return
-        elif n_images < LEAST_IMAGES:
-            reason = f"X has {n_images} images of good parts, too few to hold any out"
-        elif n_copies > MOST_COPIES * n_images:
-            reason = (
-                f"{n_copies} of the {n_images} images of good parts in X are copies of others, and some of those held "
-                "out of the training are copies of images in it"
-            )
-        else:
-            return
-        warnings.warn(
-            f"{reason}. Scores and thresholds go by images that the flow is trained on, so that far more than 5 % of "
-            f"other good images will be flagged. Give at least {LEAST_IMAGES} different images, better 40, or call "
-            "calibrate with good images that are not in X.",
-            ConvergenceWarning,
-            stacklevel=user_stack_level(),
-        )
-
-    def _warn_of_setbacks(self, n_setbacks: int) -> None:
-        warnings.warn(
-            f"Training diverged {n_setbacks} times. Each time the flow went back to its last good weights, and on with "
-            f"a learning rate {1 / SETBACK_RATE:g} times lower. Lower learning_rate={self.learning_rate!r} or "
-            f"max_grad_norm={self.max_grad_norm!r}.",
-            ConvergenceWarning,
-            stacklevel=user_stack_level(),
-        )
-
-    def _warn_of_kept_thresholds(self, n_images: int) -> None:
-        reason = (
-            "those of calibrate are kept"
-            if hasattr(self, "calibration_scores_")
-            else f"{n_images} images are too few to set them anew"
-        )
-        warnings.warn(
-            f"partial_fit has trained the model further, and left offset_ and map_threshold_ as they were: {reason}. "
-            "Call calibrate with images that it was not trained on, for thresholds of the model as it is now.",
-            stacklevel=user_stack_level(),
-        )
-
-    def _warn_unless_learnt(self, gain: float) -> None:
-        if gain < LEAST_GAIN:
-            n_epochs = len(self.history_["loss"])
-            warnings.warn(
-                f"The flow has hardly learnt: its loss fell by {gain:.2g} nats per dimension in {n_epochs} epochs. "
-                "Its scores say little more than means and covariances of features. Train longer, by n_epochs='auto' "
-                "or a larger number, or with another learning_rate.",
-                ConvergenceWarning,
-                stacklevel=user_stack_level(),
-            )
 
     def _model_params(self, size: tuple[int, int]) -> dict[str, Any]:
         strides = check_strides(self.strides)

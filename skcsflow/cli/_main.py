@@ -17,6 +17,7 @@ from typing import Any
 from skcsflow._version import __version__
 from skcsflow.cli._deploy import DEPLOY_COMMANDS
 from skcsflow.cli._detect import DETECT_COMMANDS
+from skcsflow.cli._evaluate import EVALUATE_COMMANDS
 from skcsflow.cli._shared import Command, Outcome
 
 __all__ = ["main"]
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"skcsflow {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (*DETECT_COMMANDS, *DEPLOY_COMMANDS):
+    for command in (*DETECT_COMMANDS, *EVALUATE_COMMANDS, *DEPLOY_COMMANDS):
         _add_command(commands, command)
     return parser
 

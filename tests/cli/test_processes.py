@@ -20,11 +20,12 @@ from skcsflow import load, save
 from skcsflow.cli import main
 from skcsflow.cli._deploy import DEPLOY_COMMANDS
 from skcsflow.cli._detect import DETECT_COMMANDS
+from skcsflow.cli._evaluate import EVALUATE_COMMANDS
 from skcsflow.datasets import list_images
 
 pytestmark = pytest.mark.slow
 
-COMMANDS = [*DETECT_COMMANDS, *DEPLOY_COMMANDS]
+COMMANDS = [*DETECT_COMMANDS, *EVALUATE_COMMANDS, *DEPLOY_COMMANDS]
 COMMAND = [sys.executable, "-m", "skcsflow"]
 
 
