@@ -1,6 +1,8 @@
 """Configuration of the documentation; see CONTRIBUTING.md for the command that builds it."""
 
 import os
+import re
+from pathlib import Path
 
 import skcsflow
 
@@ -64,6 +66,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
     "header_links_before_dropdown": 8,
+    "navbar_persistent": ["search-button"],
     "show_prev_next": True,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
@@ -71,3 +74,20 @@ html_theme_options = {
     "footer_end": [],
 }
 html_sidebars = {"index": [], "faq": []}  # pages with nothing below them
+
+
+def read_changelog(app, docname, source):
+    """Let the page of changes hold CHANGELOG.md, whose headings and links read differently in rst."""
+    if docname != "changelog":
+        return
+    path = Path(__file__).parents[1] / "CHANGELOG.md"
+    app.env.note_dependency(path)
+    text = re.sub(r"\[([^]]+)\]\((\S+?)\)", r"`\1 <\2>`__", path.read_text(encoding="utf-8"))
+    source[0] = re.sub(
+        r"(?m)^(#+) (.+)$", lambda found: f"{found[2]}\n{'=-~'[len(found[1]) - 1] * len(found[2])}", text
+    )
+
+
+def setup(app):
+    """Is called by Sphinx."""
+    app.connect("source-read", read_changelog)
