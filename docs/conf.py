@@ -1,5 +1,9 @@
 """Configuration of the documentation; see CONTRIBUTING.md for the command that builds it."""
 
+import os
+import re
+from pathlib import Path
+
 import skcsflow
 
 project = "skcsflow"
@@ -14,6 +18,16 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
+# Links into the documentation of others need the network, by which their lists of names come, and builds must do
+# without: SKCSFLOW_DOCS_LINKS=1 asks for them.
+if os.environ.get("SKCSFLOW_DOCS_LINKS"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "sklearn": ("https://scikit-learn.org/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+    }
 root_doc = "index"
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
@@ -52,12 +66,28 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
     "header_links_before_dropdown": 8,
+    "navbar_persistent": ["search-button"],
     "show_prev_next": True,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {
-    name: [] for name in ("index", "quickstart", "data", "scores", "maths", "architecture", "dependencies")
-}
+html_sidebars = {"index": [], "faq": []}  # pages with nothing below them
+
+
+def read_changelog(app, docname, source):
+    """Let the page of changes hold CHANGELOG.md, whose headings and links read differently in rst."""
+    if docname != "changelog":
+        return
+    path = Path(__file__).parents[1] / "CHANGELOG.md"
+    app.env.note_dependency(path)
+    text = re.sub(r"\[([^]]+)\]\((\S+?)\)", r"`\1 <\2>`__", path.read_text(encoding="utf-8"))
+    source[0] = re.sub(
+        r"(?m)^(#+) (.+)$", lambda found: f"{found[2]}\n{'=-~'[len(found[1]) - 1] * len(found[2])}", text
+    )
+
+
+def setup(app):
+    """Is called by Sphinx."""
+    app.connect("source-read", read_changelog)
