@@ -5,7 +5,7 @@ Which of today's parts are defective?
 A folder has pictures of good parts. Another folder has today's pictures. The detector learns from the first, and says
 which pictures of the second to look at, and where.
 
-To have such folders, we draw fabric and write it as PNG files. With pictures of your own, begin at *Fit on a folder*.
+To have such folders, we draw wood and write it as PNG files. With pictures of your own, begin at *Fit on a folder*.
 """
 
 import tempfile
@@ -24,15 +24,15 @@ root = Path(temporary.name)
 (root / "good").mkdir()
 (root / "today").mkdir()
 
-fabric = make_defects(n_normal=50, n_defective=6, surface="fabric", random_state=0)
-for number, (image, kind) in enumerate(zip(fabric.images, fabric.defect, strict=True)):
+wood = make_defects(n_normal=50, n_defective=6, surface="wood", random_state=0)
+for number, (image, kind) in enumerate(zip(wood.images, wood.defect, strict=True)):
     folder = "good" if number < 40 else "today"
     Image.fromarray(image).save(root / folder / f"{number:03}_{kind}.png")
 
 # %%
 # Fit on a folder
 # ---------------
-# 40 pictures of good fabric. A short training at half the default size is enough for this page, and takes seconds.
+# 40 pictures of good wood. A short training at half the default size is enough for this page, and takes seconds.
 # Leave both parameters out for your own parts.
 
 detector = CSFlowDetector(input_size=128, n_epochs=20, random_state=0)
@@ -84,8 +84,8 @@ plt.show()
 # -------------
 # One file holds the whole detector, with its backbone. Loaded, it gives the same scores, bit for bit.
 
-skcsflow.save(detector, root / "fabric.skops")
-loaded = skcsflow.load(root / "fabric.skops")
-print(f"{(root / 'fabric.skops').stat().st_size / 1e6:.0f} MB")
+skcsflow.save(detector, root / "wood.skops")
+loaded = skcsflow.load(root / "wood.skops")
+print(f"{(root / 'wood.skops').stat().st_size / 1e6:.0f} MB")
 print("same scores:", (loaded.score_samples(files) == detector.score_samples(files)).all())
 temporary.cleanup()
