@@ -16,7 +16,7 @@ from skcsflow import CSFlowDetector, feature_cache_info
 from skcsflow.datasets import make_defects
 from skcsflow.model_selection import OneClassKFold, anomaly_roc_auc
 
-data = make_defects(n_normal=48, n_defective=18, surface="bottle_cap", random_state=0)
+data = make_defects(n_normal=48, n_defective=18, surface="wood", random_state=0)
 good = data.images[:48]
 memory = tempfile.TemporaryDirectory()
 detector = CSFlowDetector(
@@ -52,7 +52,7 @@ print(f"{info.n_images} images in memory, {info.n_bytes / 1e6:.0f} MB")
 # takes.
 
 folds = OneClassKFold(3, shuffle=True, random_state=0)
-search = GridSearchCV(detector, {"strides": [(16, 32), (8, 16)]}, scoring=anomaly_roc_auc, cv=folds)
+search = GridSearchCV(detector, {"input_size": [64, 128]}, scoring=anomaly_roc_auc, cv=folds)
 search.fit(data.images, data.y)
 by_defects = search.cv_results_
 print("best:", search.best_params_)
@@ -67,7 +67,7 @@ memory.cleanup()
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 for ax, results, name, label in (
     (axes[0], by_likelihood, "feature_noise", "log-likelihood per dimension"),
-    (axes[1], by_defects, "strides", "AUROC"),
+    (axes[1], by_defects, "input_size", "AUROC"),
 ):
     values = [str(value) for value in results[f"param_{name}"]]
     for fold in range(3):
