@@ -29,7 +29,7 @@ try:
     from skcsflow.export import to_onnx
     from skcsflow.serving import create_app
 except ImportError as error:
-    raise SystemExit(f'This example needs {error.name}: pip install "skcsflow[onnx,serve]"') from error
+    raise ImportError(f'This example needs {error.name}: pip install "skcsflow[onnx,serve]"') from error
 
 # %%
 # A small detector, so that this page is soon done. It is calibrated, so it also gives p-values.
