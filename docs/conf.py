@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from sphinx_gallery.sorting import ExplicitOrder
+
 import skcsflow
 
 project = "skcsflow"
@@ -54,6 +56,19 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"[/\\]plot_",
     "ignore_pattern": r"(__init__|onnx_inference)\.py",  # the latter is in the page on export
+    "within_subsection_order": ExplicitOrder(
+        [  # from the first steps on
+            "plot_folder.py",
+            "plot_solar_cells.py",
+            "plot_inspection.py",
+            "plot_threshold.py",
+            "plot_grid_search.py",
+            "plot_defect_kinds.py",
+            "plot_many_products.py",
+            "plot_serve_and_export.py",
+            "plot_from_anomalib.py",
+        ]
+    ),
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_signature": False,
