@@ -34,7 +34,7 @@ GROUPS = {
     ),
     "detector": (
         ["_scoring.py", "_detector/_thresholds.py"],
-        ["detector/test_thresholds.py", "detector/test_maps.py"],
+        ["detector/test_thresholds.py", "detector/test_maps.py", "detector/test_frames.py"],
     ),
 }
 # mutmut wraps each function in another, so that warnings seem to come from there.
