@@ -109,6 +109,8 @@ if __name__ == "__main__":
     for group in args.group:
         before = {name: results[name] for name in GROUPS[group][0] if args.again}
         survivors = [key for r in before.values() for key in r["survivors"]]
+        if args.again and not survivors:
+            continue
         found = run(group, args.processes, survivors or [f"*_mutmut_*{ending}" for ending in args.ending])
         for name, earlier in before.items():
             found[name]["killed"] += earlier["killed"]
