@@ -34,11 +34,16 @@ GROUPS = {
     ),
     "detector": (
         ["_scoring.py", "_detector/_thresholds.py"],
-        ["detector/test_thresholds.py", "detector/test_maps.py", "detector/test_frames.py"],
+        [
+            "detector/test_thresholds.py",
+            "detector/test_maps.py",
+            "detector/test_frames.py",
+            "images/test_on_error.py",
+        ],
     ),
 }
 # mutmut wraps each function in another, so that warnings seem to come from there.
-OPTIONS = ["-p", "no:cacheprovider", "--tb=no", "--assert=plain", "-k", "not fitted_on_warns"]
+OPTIONS = ["-p", "no:cacheprovider", "--tb=no", "--assert=plain", "-k", "not fitted_on_warns", "-m", ""]
 KILLED = ("killed", "timeout", "segfault")
 
 

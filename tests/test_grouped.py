@@ -73,6 +73,7 @@ def test_tables_of_all_libraries_are_read(table, grouped):
         np.testing.assert_array_equal(grouped.score_samples(some), scores)
 
 
+@pytest.mark.slow
 def test_paths_in_tables_of_polars_and_pyarrow(table, grouped, tmp_path):
     paths = []
     for i, image in enumerate(table["image"]):
@@ -158,6 +159,7 @@ def test_labels_are_read_for_the_table_as_a_whole(table):
     assert grouped.score(only, ["broken", "broken", "good"]) == grouped.score(table.iloc[[1]])
 
 
+@pytest.mark.slow
 def test_grid_search_over_the_detectors_parameters(table):
     search = GridSearchCV(new(), {"detector__clamp": [2.0, 3.0]}, cv=2).fit(table)
     assert search.best_estimator_.detectors_.keys() == {"bolt", "nut", "pin"}

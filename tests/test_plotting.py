@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
+from conftest import FAST
 from PIL import Image
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
@@ -1086,7 +1087,8 @@ def test_labels_are_read_as_elsewhere():
 # History
 
 
-def test_history_has_one_panel_for_each_entry(fitted):
+def test_history_has_one_panel_for_each_entry(grey_images):
+    fitted = CSFlowDetector(**{**FAST, "n_epochs": 2}).fit(grey_images)
     display = HistoryDisplay.from_estimator(make_pipeline(FunctionTransformer(), fitted))
     assert list(display.lines_) == list(fitted.history_)
     for name, line in display.lines_.items():

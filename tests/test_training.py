@@ -264,6 +264,7 @@ def test_train_on_features_that_are_not_finite_raises(value):
         train(features)
 
 
+@pytest.mark.slow
 def test_train_whose_loss_is_no_number_in_every_step_raises():
     # The probe takes every second image of these: this one it doesn't see.
     features = make_features(70)
@@ -289,7 +290,9 @@ def test_train_with_far_too_high_a_rate_raises(learning_rate):
             "n_epochs": 1,
             "batch_size": 16,
         },  # its only step, whose loss is taken before it
-        {"learning_rate": 1.0, "n_epochs": 20, "lr_schedule": "one_cycle"},
+        pytest.param(
+            {"learning_rate": 1.0, "n_epochs": 20, "lr_schedule": "one_cycle"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_train_that_blows_up_goes_on_from_good_weights_with_a_lower_rate(changes):
@@ -342,8 +345,8 @@ class CutShort(Checkpoint):
     [
         {"lr_schedule": "one_cycle", "noise": 0.3},
         pytest.param({"n_epochs": 2, "batch_size": 1}, marks=pytest.mark.slow),  # an epoch has two rounds
-        {"learning_rate": 2.0, "max_grad_norm": None},  # has setbacks
-        {"precision": "float64"},
+        pytest.param({"learning_rate": 2.0, "max_grad_norm": None}, marks=pytest.mark.slow),  # has setbacks
+        pytest.param({"precision": "float64"}, marks=pytest.mark.slow),
     ],
 )
 def test_train_that_was_cut_short_anywhere_ends_with_the_same_bits(tmp_path, changes):

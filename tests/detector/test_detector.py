@@ -527,8 +527,8 @@ def test_partial_fit_of_few_images_trains_and_leaves_thresholds(make_fast, image
 
 
 @pytest.mark.parametrize("params", [{}, BY_DEFAULT], ids=["mean", "fused"])
-def test_partial_fit_keeps_what_calibrate_has_set(make_fast, images, grey_images, params):
-    detector = make_fast(**params).fit(images).calibrate(grey_images[12:], fpr=0.1)
+def test_partial_fit_keeps_what_calibrate_has_set(make_fast, images, many_images, params):
+    detector = make_fast(**params).fit(images).calibrate(many_images[12:], fpr=0.1)
     statistics = copy.deepcopy(detector.model_.statistics.state_dict())
     before = detector.offset_, detector.map_threshold_, detector.calibration_scores_
     with pytest.warns(UserWarning, match=r"those of calibrate are kept\. Call calibrate"):
@@ -538,7 +538,7 @@ def test_partial_fit_keeps_what_calibrate_has_set(make_fast, images, grey_images
     assert all(
         torch.equal(t, statistics[name]) for name, t in detector.model_.statistics.state_dict().items()
     )
-    assert (detector.predict(grey_images[12:]) < 0).mean() < 0.3
+    assert (detector.predict(many_images[12:]) < 0).mean() < 0.3
     assert detector.p_values(images).shape == (12,)
     assert detector.calibration_scores_ is before[2]
     detector.fit(images)
@@ -788,8 +788,8 @@ def test_training_scores_are_the_same_bits_as_score_samples(make, images, change
     "changes",
     [
         {**BY_DEFAULT, "input_size": (64, 48)},
-        {"precision": "float64", "input_size": (96, 64)},
-        {"precision": "bfloat16", "input_size": (64, 48)},
+        pytest.param({"precision": "float64", "input_size": (96, 64)}, marks=pytest.mark.slow),
+        pytest.param({"precision": "bfloat16", "input_size": (64, 48)}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -206,6 +206,7 @@ def test_rows_of_a_table_have_frames_too(images):
     assert rows.transform(grey[:2]).shape == (2, 96 * 144)
 
 
+@pytest.mark.slow
 def test_cv_of_calibrate_fits_clones_on_the_same_frames(images):
     detector = CSFlowDetector(**TINY, roi=TRIANGLE).fit(images[:12])
     assert len(detector.calibrate(images[:12], cv=2, fpr=0.2).calibration_scores_) == 12

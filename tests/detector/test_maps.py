@@ -197,7 +197,7 @@ def test_maps_above_the_threshold_of_pixel_f1_max_have_that_score(fitted, grey_i
 
 
 def test_predict_by_the_threshold_of_f1_max_has_that_score(fitted_copy, grey_images):
-    y = np.where(np.arange(40) % 3, 1, -1)
+    y = np.where(np.arange(24) % 3, 1, -1)
     f1, threshold = f1_max(y, -fitted_copy.score_samples(grey_images), return_threshold=True)
     fitted_copy.offset_ = -threshold
     assert f1_score(y, fitted_copy.predict(grey_images), pos_label=-1) == pytest.approx(f1, abs=1e-12)

@@ -40,8 +40,21 @@ from skcsflow.model_selection import OneClassKFold, anomaly_f1, anomaly_roc_auc
 
 N_CHECKS = {(1, 6): 48, (1, 7): 50, (1, 8): 52, (1, 9): 53}
 """How many checks each release of scikit-learn has for such an estimator."""
-SLOW_CHECKS = {"check_outliers_train", "check_outliers_fit_predict"}
-"""Checks that score 300 images ten times: they run with all others in one slow test."""
+SLOW_CHECKS = {
+    "check_classifier_data_not_an_array",
+    "check_dtype_object",
+    "check_estimators_dtypes",
+    "check_estimators_pickle",
+    "check_fit_idempotent",
+    "check_fit_score_takes_y",
+    "check_methods_subset_invariance",
+    "check_outliers_fit_predict",
+    "check_outliers_train",
+    "check_pipeline_consistency",
+    "check_transformer_data_not_an_array",
+    "check_transformer_general",
+}
+"""Checks of more than two seconds: they run with all others in one slow test."""
 
 
 # scikit-learn's own checks
@@ -379,6 +392,7 @@ def test_grid_search_ranks_alike_with_labels_of_every_kind(detector, labelled):
     assert results[0].min() > 0.9
 
 
+@pytest.mark.slow
 def test_searches_without_labels_maximise_likelihood(detector, labelled):
     X = labelled[0][:8]
     likelihoods = {

@@ -367,6 +367,7 @@ def test_feature_union_joins_the_tables_of_two_detectors(fitted, calibrated, ima
     ]
 
 
+@pytest.mark.slow
 def test_grid_search_sets_parameters_of_the_detector(images, kinds):
     pipeline = make_pipeline(InspectionTable(CSFlowDetector(**FAST)), StandardScaler(), LogisticRegression())
     grid = {"inspectiontable__detector__clamp": [1.0, 2.0], "inspectiontable__min_area": [2]}

@@ -8,13 +8,14 @@ import sys
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from conftest import TINY
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import KFold, ShuffleSplit
+from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
 
 from skcsflow import CSFlowDetector
 from skcsflow._detector._thresholds import _take
@@ -80,14 +81,14 @@ def test_calibrate_recognises_images_of_all_trainings_and_after_loading(fitted, 
 
 
 def test_calibrate_by_cv_of_other_images_than_those_of_the_fit_raises(fitted, train, held_out):
-    with pytest.raises(
-        ValueError, match="20 normal images of X were not fitted on, and 0 images that were are missing"
-    ):
+    message = "With cv, X must be what .*: 20 normal images of X were not fitted on, and 0 images that were are missing"
+    with pytest.raises(ValueError, match=message):
         fitted.calibrate(np.concatenate([train, held_out[:20]]), fpr=0.2, cv=2)
     with pytest.raises(ValueError, match="0 normal images of X were not fitted on, and 2 images"):
         fitted.calibrate(train[2:], fpr=0.2, cv=2)
 
 
+@pytest.mark.slow
 def test_calibrate_by_cv_reads_labels_as_fit_does(train, data):
     X = np.concatenate([train, data.images[-4:]])
     y01 = np.repeat([0, 1], [len(train), 4])
@@ -232,10 +233,10 @@ def test_calibrate_cv_scores_are_those_of_clones_fitted_on_the_other_images(trai
 def test_calibrate_cv_learns_from_normal_rows_only(data):
     rows = np.r_[:10, -6:0]
     X, y = data.images[rows], data.y[rows]
-    detector = CSFlowDetector(**QUICK).fit(X, y).calibrate(X, y, criterion="f1", cv=KFold(2))
+    detector = CSFlowDetector(**QUICK).fit(X, y).calibrate(X, y, criterion="f1", cv=StratifiedKFold(2))
     assert len(detector.calibration_scores_) == 10
     scores = []
-    for learnt, held_out in KFold(2).split(X):
+    for learnt, held_out in StratifiedKFold(2).split(X, y):
         fold = CSFlowDetector(**QUICK).fit(X[learnt][y[learnt] == 1])
         scores.append(fold.score_samples(X[held_out]))
     assert detector.offset_ == optimal_threshold(y, np.concatenate(scores), criterion="f1")
@@ -263,11 +264,15 @@ class ReadsOneByOne:
         return self.images[i]
 
 
-@pytest.mark.parametrize("kind", [list, tuple, np.asarray, torch.as_tensor, pd.Series, ReadsOneByOne])
+@pytest.mark.parametrize(
+    "kind", [list, tuple, np.asarray, torch.as_tensor, pd.Series, pa.array, ReadsOneByOne]
+)
 def test_rows_of_any_kind_of_images_are_taken(kind):
     rows = np.array([2, 0])
     taken = _take(kind([10, 11, 12]), rows)
     assert len(taken) == 2
+    if isinstance(taken, pa.Array):
+        taken = taken.to_pylist()
     assert [int(taken.iloc[k] if isinstance(taken, pd.Series) else taken[k]) for k in (0, 1)] == [12, 10]
 
 
@@ -283,6 +288,7 @@ def test_calibrate_cv_needs_a_detector_from_a_single_fit(fitted, train):
         by_part.calibrate(train, fpr=0.2, cv=2)
 
 
+@pytest.mark.slow
 def test_calibrate_cv_needs_the_parameters_of_the_fit(fitted, train, tmp_path):
     joblib.dump(fitted, tmp_path / "detector.joblib")
     fitted = joblib.load(tmp_path / "detector.joblib")
@@ -310,7 +316,7 @@ def test_calibrate_cv_needs_the_parameters_of_the_fit(fitted, train, tmp_path):
 @pytest.mark.parametrize("seed", [None, np.random.RandomState(0)], ids=["none", "instance"])
 def test_calibrate_cv_with_other_random_backbones_in_the_clones_raises(train, seed):
     detector = CSFlowDetector(**{**QUICK, "random_state": seed}).fit(train)
-    with pytest.raises(ValueError, match=r"weights=None .* Set random_state to an int"):
+    with pytest.raises(ValueError, match=r"weights=None .* Set random_state to an int, and fit anew"):
         detector.calibrate(train, fpr=0.2, cv=2)
     with pytest.raises(ValueError, match="was trained with random_state=None"):
         detector.set_params(random_state=0).calibrate(train, fpr=0.2, cv=2)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from serving_tools import KEY, client, noise, png, post, running_service, wait_until
 
+pytestmark = pytest.mark.slow  # the service is a process of its own, and takes seconds to start
 MAX_BYTES = 300_000
 MAX_PIXELS = 1_000_000
 
@@ -62,7 +63,6 @@ def expected(name, detector, content):
 # What the detector says
 
 
-@pytest.mark.slow
 def test_answers_have_the_bits_of_the_detector(service, calibrated, other, file_contents):
     n_regions = 0
     for content in file_contents.values():
@@ -107,7 +107,6 @@ def test_small_regions_are_left_out(service, file_contents):
     assert len(few) < len(regions)
 
 
-@pytest.mark.slow
 def test_requests_at_a_time_form_batches_and_have_their_own_answers(
     service, address, calibrated, other, file_contents
 ):
@@ -252,7 +251,6 @@ def test_announced_size_that_is_too_small_ends_the_request(address):
         assert answer_of(sock).startswith(b"HTTP/1.1 400")
 
 
-@pytest.mark.slow
 def test_slow_upload_is_ended(address):
     head = (
         f"POST /inspect/calibrated HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
