@@ -11,7 +11,7 @@ import skcsflow
 project = "skcsflow"
 author = "The skcsflow developers"
 project_copyright = "2026, The skcsflow developers"
-release = version = skcsflow.__version__
+release = version = skcsflow.__version__.split("+")[0]  # without the commit
 
 extensions = [
     "sphinx.ext.autodoc",
@@ -77,16 +77,19 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"skcsflow {release}"
+html_static_path = ["_static"]
+html_css_files = ["phone.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
+    "logo": {"text": "skcsflow"},  # with its version, it would push the search off a phone's screen
     "header_links_before_dropdown": 8,
     "navbar_persistent": ["search-button"],
     "show_prev_next": True,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
-    "footer_end": [],
+    "footer_end": ["version"],
 }
 html_sidebars = {"index": [], "faq": []}  # pages with nothing below them
 

@@ -23,7 +23,7 @@ TINY = {
     "weights": None,
     "input_size": 64,
     "cross_conv_hidden_channels": 8,
-    "strides": (32, 64, 128),
+    "strides": (32, 64),
     "n_coupling_blocks": 1,
     "n_epochs": 1,
     "contamination": 0.01,

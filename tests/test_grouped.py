@@ -57,6 +57,7 @@ def test_each_group_has_the_detector_of_its_images(table, grouped):
     np.testing.assert_array_equal(new().fit_predict(table), grouped.predict(table))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [2])
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
 def test_any_backend_of_joblib_gives_the_same_bits(table, grouped, n_jobs, backend):
@@ -66,6 +67,7 @@ def test_any_backend_of_joblib_gives_the_same_bits(table, grouped, n_jobs, backe
     np.testing.assert_array_equal(scores, grouped.score_samples(table))
 
 
+@pytest.mark.slow
 def test_tables_of_all_libraries_are_read(table, grouped):
     scores = grouped.score_samples(table)
     content = {"group": list(table["group"]), "image": list(table["image"])}
@@ -86,6 +88,7 @@ def test_paths_in_tables_of_polars_and_pyarrow(table, grouped, tmp_path):
         np.testing.assert_array_equal(renamed.score_samples(some), grouped.score_samples(table))
 
 
+@pytest.mark.slow
 def test_one_backbone_in_memory_and_in_every_file(table, grouped, tmp_path):
     def backbones(grouped):
         return {id(d.model_.feature_extractor) for d in grouped.detectors_.values()}
@@ -145,6 +148,7 @@ def test_calibrate_sets_the_thresholds_of_each_group_or_of_none(table):
     )
 
 
+@pytest.mark.slow
 def test_labels_are_read_for_the_table_as_a_whole(table):
     y = ["good"] * 48
     for row in (0, 2, 5):  # two nuts and a bolt
@@ -166,6 +170,7 @@ def test_grid_search_over_the_detectors_parameters(table):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+@pytest.mark.slow
 def test_groups_may_be_put_in_and_taken_out(table, grouped):
     other = new().fit(table)
     other.detectors_["washer"] = CSFlowDetector(**FAST).fit(of(table, "pin"))

@@ -734,6 +734,7 @@ def test_f1_predictions_other_than_plus_minus_one_raise(table):
 # CSFlowDetector
 
 
+@pytest.mark.slow
 def test_detector_list_of_paths_and_array_give_the_same_predictions(tiny_params, grey_images, tmp_path):
     images = grey_images[:10]
     paths = []

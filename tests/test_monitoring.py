@@ -31,6 +31,7 @@ def test_ties_are_broken_at_random():
     assert stats.kstest(p, "uniform").pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_promised_though_every_image_is_looked_at():
     rng = np.random.default_rng(1)
     alarms = [

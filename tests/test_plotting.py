@@ -231,6 +231,7 @@ def test_outlines_only_where_something_is_marked():
     ]
 
 
+@pytest.mark.slow
 def test_predicted_masks_are_outlined_in_place_of_all_above_the_threshold():
     images, maps, masks = pictures(2)
     display = AnomalyMapDisplay.from_maps(images, maps, map_threshold=0.0, predicted_masks=masks)
@@ -453,6 +454,7 @@ def test_titles_that_do_not_fit_are_refused(titles, message):
         AnomalyMapDisplay.from_maps(images, maps, titles=titles)
 
 
+@pytest.mark.slow
 def test_images_of_mixed_sizes_and_maps_of_any_size():
     rng = np.random.RandomState(0)
     sizes = [(20, 30), (40, 16), (25, 25)]
@@ -622,6 +624,7 @@ def test_from_estimator_has_titles(fitted, grey_images, tmp_path):
     np.testing.assert_array_equal(display.images, grey_images[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 @pytest.mark.parametrize("form", ["images", "rows", "paths"])
 def test_from_estimator_where_scikit_learn_is_set_to_give_tables(
@@ -971,6 +974,7 @@ def test_threshold_must_be_finite():
         ScoreHistogramDisplay.from_predictions([1, -1], [1.0, 0.0], threshold=-np.inf)
 
 
+@pytest.mark.slow
 def test_histogram_from_estimator(fitted, grey_images):
     y = np.repeat([1, -1], [6, 4])
     display = ScoreHistogramDisplay.from_estimator(

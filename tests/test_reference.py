@@ -167,6 +167,7 @@ def test_numbers_of_flow_and_training_are_those_of_the_reference():
     check(numbers_of_small_parts(), ("flow: ", "training: "))
 
 
+@pytest.mark.slow
 def test_numbers_of_small_detectors_are_those_of_the_reference(images, tmp_path):
     check(numbers_of_small_detectors(images, tmp_path), ("fused ", "mean "))
 

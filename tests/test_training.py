@@ -183,6 +183,7 @@ def test_train_history_has_the_grad_norm_before_clipping():
     assert limited.history["grad_norm"] == free.history["grad_norm"]
 
 
+@pytest.mark.slow
 def test_train_rate_is_constant_or_rises_and_falls_in_one_cycle():
     trainer, _ = train(n_epochs=10)
     assert trainer.history["learning_rate"] == [1e-2] * 10
@@ -440,6 +441,7 @@ def test_noise_is_added_after_whitening():
     torch.testing.assert_close(trainer._loss(flow, features, noise), expected)
 
 
+@pytest.mark.slow
 def test_train_with_noise_sharpens_less_around_few_images():
     features = make_features(n=8)
     log_dets = []

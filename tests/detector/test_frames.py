@@ -13,6 +13,7 @@ from skcsflow import CSFlowDetector
 from skcsflow._images import Framing
 from skcsflow.datasets import make_defects
 
+pytestmark = pytest.mark.slow  # five detectors see some hundred parts of images
 TINY = {"input_size": 64, "strides": (8, 16), "n_epochs": 1, "random_state": 0}
 SHAPE = (96, 144)
 TRIANGLE = np.add.outer(np.arange(96), np.arange(144)) < 120
@@ -54,7 +55,6 @@ def test_number_of_threads_changes_no_bit(detector, images):
     np.testing.assert_array_equal(other.score_samples(images[:1]), detector.score_samples(images[:1]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiles", "mask"])
 def test_memory_and_the_number_of_threads_in_fit_change_no_bit(name, detectors, images, tmp_path):
     kept = clone(detectors[name]).set_params(memory=tmp_path, n_jobs=1).fit(images[:12])
@@ -62,7 +62,6 @@ def test_memory_and_the_number_of_threads_in_fit_change_no_bit(name, detectors, 
         np.testing.assert_array_equal(kept.score_samples(images), detectors[name].score_samples(images))
 
 
-@pytest.mark.slow
 def test_engine_openvino_agrees(detectors, images):
     detector = detectors["tiles"]
     other = copy.copy(detector).set_params(engine="openvino")
@@ -71,7 +70,6 @@ def test_engine_openvino_agrees(detectors, images):
     )
 
 
-@pytest.mark.slow
 def test_saved_detector_gives_the_same(detector, images, tmp_path):
     joblib.dump(detector, tmp_path / "detector.joblib")
     for loaded in (joblib.load(tmp_path / "detector.joblib"), pickle.loads(pickle.dumps(detector))):
@@ -140,7 +138,6 @@ def test_training_that_goes_on_refuses_other_frames(detector, images):
         changed.set_params(warm_start=True).fit(images[:12])
 
 
-@pytest.mark.slow
 def test_training_goes_on_with_the_same_frames(detector, images):
     continued = copy.deepcopy(detector).partial_fit(images[:12])
     assert len(continued.history_["loss"]) == 2
@@ -197,7 +194,6 @@ def test_roi_that_does_not_fit_may_be_gone_past(detectors, images):
     assert np.isnan(scores).tolist() == [False, True]
 
 
-@pytest.mark.slow
 def test_rows_of_a_table_have_frames_too(images):
     grey = images[..., 0].reshape(len(images), -1)
     rows = CSFlowDetector(**TINY, image_shape=SHAPE, tile_size=64).fit(grey[:12])
@@ -206,7 +202,6 @@ def test_rows_of_a_table_have_frames_too(images):
     assert rows.transform(grey[:2]).shape == (2, 96 * 144)
 
 
-@pytest.mark.slow
 def test_cv_of_calibrate_fits_clones_on_the_same_frames(images):
     detector = CSFlowDetector(**TINY, roi=TRIANGLE).fit(images[:12])
     assert len(detector.calibrate(images[:12], cv=2, fpr=0.2).calibration_scores_) == 12

@@ -333,6 +333,7 @@ def test_clone_of_a_fitted_detector_is_unfitted_and_fits_alike(labelled, of_all)
     np.testing.assert_array_equal(twin.fit(X).score_samples(X), of_all.score_samples(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -362,6 +363,7 @@ def test_set_params_after_fit_waits_for_the_next_fit(detector, labelled, changes
 # Searches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_grid_search_over_backbone_and_input_size_refits_the_best(detector, labelled, tmp_path, n_jobs):
     X, y = labelled
@@ -476,6 +478,7 @@ def test_train_test_split_and_search_take_tables_of_pandas(labelled, paths):
     assert_search_finds_the_defects(kinds["series of duplicate index"], y)
 
 
+@pytest.mark.slow
 def test_train_test_split_and_search_take_tables_of_polars(labelled, paths):
     pl = pytest.importorskip("polars")
     kinds = {"series": pl.Series("path", paths), "frame": pl.DataFrame({"path": paths})}

@@ -189,6 +189,7 @@ def test_transform_keeps_no_map_of_the_images_before(images):
 # fit
 
 
+@pytest.mark.slow
 def test_fit_fits_a_clone_and_leaves_known_defects_out(images, kinds):
     detector = CSFlowDetector(**FAST)
     table = InspectionTable(detector).fit(images, kinds)
@@ -314,6 +315,7 @@ def test_pipeline_with_a_classifier_learns_kinds_of_defects(calibrated, images, 
     assert pipeline[:-1].get_feature_names_out().tolist() == (NAMES if is_frozen else WITHOUT_P_VALUE)
 
 
+@pytest.mark.slow
 def test_pipeline_with_labels_of_0_and_1_takes_1_for_a_defect(images, kinds):
     y = (kinds == "scratch").astype(int)
     pipeline = make_pipeline(

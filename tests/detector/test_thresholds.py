@@ -56,6 +56,7 @@ def fitted(fitted_once):
 # Held-out images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_files", [False, True])
 def test_calibrate_by_images_that_were_fitted_on_warns(fitted, train, held_out, tmp_path, as_files):
     X = np.concatenate([train[:3], held_out])
@@ -128,6 +129,7 @@ def test_calibrate_keeps_the_rate_for_fresh_images(fitted, held_out, data):
         assert 0 < rate <= 0.2 + tolerance
 
 
+@pytest.mark.slow
 def test_calibrate_by_rate_leaves_defects_out(fitted, held_out, data):
     X = np.concatenate([held_out, data.images[-N_DEFECTIVE:]])
     y = np.repeat([1, -1], [N_HELD_OUT, N_DEFECTIVE])
@@ -139,6 +141,7 @@ def test_calibrate_by_rate_leaves_defects_out(fitted, held_out, data):
         np.testing.assert_array_equal(fitted.calibration_scores_, expected.calibration_scores_)
 
 
+@pytest.mark.slow
 def test_calibrate_by_labels(fitted, data):
     X, y = data.images[-2 * N_DEFECTIVE :], data.y[-2 * N_DEFECTIVE :]
     scores = fitted.score_samples(X)
@@ -152,6 +155,7 @@ def test_calibrate_by_labels(fitted, data):
     assert np.mean(fitted.predict_masks(defective).any(axis=(1, 2))) >= 0.8
 
 
+@pytest.mark.slow
 def test_p_values_are_those_of_the_calibration(fitted, held_out, train):
     with pytest.raises(NotFittedError, match="Call calibrate first"):
         fitted.p_values(train)
@@ -160,6 +164,7 @@ def test_p_values_are_those_of_the_calibration(fitted, held_out, train):
     np.testing.assert_array_equal(fitted.p_values(train), expected)
 
 
+@pytest.mark.slow
 def test_calibration_is_kept_in_a_file_dropped_by_a_new_fit_and_kept_by_partial_fit(
     fitted, train, held_out, tmp_path
 ):
@@ -235,11 +240,11 @@ def test_calibrate_cv_learns_from_normal_rows_only(data):
     X, y = data.images[rows], data.y[rows]
     detector = CSFlowDetector(**QUICK).fit(X, y).calibrate(X, y, criterion="f1", cv=StratifiedKFold(2))
     assert len(detector.calibration_scores_) == 10
-    scores = []
+    scores = np.empty(len(X))
     for learnt, held_out in StratifiedKFold(2).split(X, y):
         fold = CSFlowDetector(**QUICK).fit(X[learnt][y[learnt] == 1])
-        scores.append(fold.score_samples(X[held_out]))
-    assert detector.offset_ == optimal_threshold(y, np.concatenate(scores), criterion="f1")
+        scores[held_out] = fold.score_samples(X[held_out])
+    assert detector.offset_ == optimal_threshold(y, scores, criterion="f1")
 
 
 @pytest.mark.slow
@@ -276,6 +281,7 @@ def test_rows_of_any_kind_of_images_are_taken(kind):
     assert [int(taken.iloc[k] if isinstance(taken, pd.Series) else taken[k]) for k in (0, 1)] == [12, 10]
 
 
+@pytest.mark.slow
 def test_calibrate_cv_needs_a_detector_from_a_single_fit(fitted, train):
     fitted.partial_fit(train)
     with pytest.raises(ValueError, match=r"n_epochs=1.* trained further since, by warm_start or partial_fit"):

@@ -300,6 +300,7 @@ def test_table_of_two_columns_raises_and_asks_for_one(fitted):
         fitted.score_samples(table)
 
 
+@pytest.mark.slow
 def test_score_samples_of_one_channel_gives_the_same_bits_for_every_kind_of_X(tiny_params, tmp_path):
     detector = CSFlowDetector(**tiny_params, num_channels=1).fit(GREY)
     expected = detector.score_samples(GREY)

@@ -138,6 +138,7 @@ def test_fit_leaves_out_what_cannot_be_read(tiny_params, paths):
         detector.fit([paths[1]])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:.*of the .* images of X can't be read", "ignore:X.*could not be read", "ignore:X.*no such file"
 )

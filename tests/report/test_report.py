@@ -120,6 +120,7 @@ def test_labels_of_each_form_say_what_was_found(fitted, inspected, report, label
     assert kinds == {"good", "a & b" if np.asarray(labels(y)).dtype.kind == "U" else "defect"}
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_rate_the_threshold_was_set_for(fitted_copy, inspected, report):
     X, _ = inspected
     aimed = "Rate of false alarms"

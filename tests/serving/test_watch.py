@@ -243,6 +243,7 @@ def test_kills_in_the_middle_lose_nothing_and_do_nothing_twice(calibrated, start
     }
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_watch_cleanly(start, file_contents, folders):
     folder, output = folders
     drop(folder, "a.png", file_contents["grey.png"])
