@@ -789,7 +789,7 @@ def test_training_scores_are_the_same_bits_as_score_samples(make, images, change
     "changes",
     [
         {**BY_DEFAULT, "input_size": (64, 48)},
-        pytest.param({"precision": "float64", "input_size": (96, 64)}, marks=pytest.mark.slow),
+        {"precision": "float64", "input_size": (96, 64)},
         pytest.param({"precision": "bfloat16", "input_size": (64, 48)}, marks=pytest.mark.slow),
     ],
     ids=str,

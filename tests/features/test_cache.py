@@ -694,14 +694,14 @@ def test_memory_in_a_search_has_each_image_extracted_once_and_the_same_bits(
     grid = {"n_coupling_blocks": [1, 2], "clamp": [2.0, 3.0]}
     params = {**FAST, "n_epochs": 1, "n_jobs": 3}  # too many for groups, whose trial would be counted
     results = []
-    for memory, count in ((None, None), (tmp_path / "cache", 40), (tmp_path / "cache", 0)):
+    for memory, count in ((None, None), (tmp_path / "cache", 24), (tmp_path / "cache", 0)):
         search = GridSearchCV(
             CountingDetector(**params, memory=memory), grid, cv=2, n_jobs=n_jobs, refit=False
         )
         results.append(search.fit(grey_images).cv_results_)
         lines = counted(log)
         if count is None:
-            assert len(lines) == 4 * 2 * 40
+            assert len(lines) == 4 * 2 * 24
         else:
             assert len(lines) == count
     for name in results[0]:
