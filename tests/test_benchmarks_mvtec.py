@@ -93,6 +93,7 @@ def test_find_categories_are_folders_that_hold_good_training_images(tree):
     assert mvtec.find_categories(tree) == ["cells", "fabric", "tiles"]
 
 
+@pytest.mark.slow
 def test_run_whole_tree_gives_all_figures(finished, capsys):
     results, errors, _ = finished
     assert errors == {}

@@ -428,6 +428,7 @@ def test_file_names_that_are_not_text_are_drawn(tmp_path):
     assert title_texts(display) == ["o?dd.png"]
 
 
+@pytest.mark.slow
 def test_long_titles_keep_their_ends():
     images, maps, _ = pictures(20)
     names = [f"station-3_2026-10-04_camera-left_lot-4711_exposure-{i:04d}.png" for i in range(20)]
@@ -878,6 +879,7 @@ def test_histogram_counts_every_image_once(scored, with_kinds, threshold):
     assert overlaps(texts_of(*display.figure_.axes)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [None, -0.9])
 def test_histogram_without_labels_shows_all_scores(scored, threshold):
     y, _, scores = scored

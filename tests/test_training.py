@@ -217,6 +217,7 @@ def test_train_history_has_one_number_per_epoch():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_train_seed_decides_the_order_and_global_state_does_not():
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
@@ -401,6 +402,7 @@ def test_train_in_bfloat16_is_near_float32():
     assert all(p.dtype == torch.float32 for p in flow.parameters())
 
 
+@pytest.mark.slow
 def test_train_in_bfloat16_is_float32_where_that_is_faster(monkeypatch):
     expected = weights(train()[1])
     assert torch.equal(weights(train(precision="bfloat16")[1]), expected) != has_fast_bfloat16(CPU)

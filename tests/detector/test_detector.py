@@ -361,6 +361,7 @@ def test_fit_that_diverges_raises_with_learning_rate(make, images, learning_rate
     assert repr(learning_rate) in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learning_rate", [1.0, 1e3])
 def test_fit_that_diverges_goes_back_and_on_with_a_lower_rate_and_says_so(make, images, learning_rate):
     params = {"learning_rate": learning_rate, "max_grad_norm": None, "n_epochs": 5}
@@ -506,6 +507,7 @@ def test_partial_fit_first_call_makes_a_detector_and_later_ones_train_it(make, i
     assert set(detector.history_["learning_rate"]) == {detector.learning_rate}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", [{}, BY_DEFAULT], ids=["mean", "fused"])
 def test_partial_fit_of_few_images_trains_and_leaves_thresholds(make_fast, images, params):
     detector = make_fast(**params).fit(images)
@@ -551,6 +553,7 @@ def test_partial_fit_repeats_bits(make_fast, images):
     np.testing.assert_array_equal(one.score_samples(images), other.score_samples(images))
 
 
+@pytest.mark.slow
 def test_warm_starts_and_partial_fits_never_repeat_an_order(make_fast, images, monkeypatch):
     seeds = []
     train = FlowTrainer.train
@@ -758,6 +761,7 @@ def test_predict_and_decision_function_follow_from_scores(fitted_copy, images):
     assert predicted.dtype == np.int64
 
 
+@pytest.mark.slow
 def test_contamination_is_the_share_flagged_in_training(make_fast, images):
     for contamination in (0.25, 0.5):
         detector = make_fast(contamination=contamination).fit(images)

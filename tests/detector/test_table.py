@@ -114,6 +114,7 @@ def of(detector, **params):
     return InspectionTable(FrozenEstimator(detector), **params).fit([])
 
 
+@pytest.mark.slow
 def test_transform_gives_the_numbers_of_the_single_methods(calibrated, images):
     found = of(calibrated).transform(images)
     assert found.shape == (18, 6)

@@ -72,6 +72,7 @@ def test_calibrate_by_images_that_were_fitted_on_warns(fitted, train, held_out, 
     fitted.calibrate(held_out[:20], fpr=0.2)  # no warning
 
 
+@pytest.mark.slow
 def test_calibrate_recognises_images_of_all_trainings_and_after_loading(fitted, train, held_out, tmp_path):
     fitted.partial_fit(held_out[:10])
     joblib.dump(fitted, tmp_path / "d.joblib")

@@ -94,6 +94,7 @@ def test_max_pixels_is_a_parameter_that_acts_in_every_call(fitted_copy, tmp_path
         fitted_copy.set_params(max_pixels=0).score_samples([path])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "jpeg", "npy"])
 def test_masks_of_too_many_pixels_are_refused(fitted_copy, tiny_params, large, kind):
     with pytest.raises(ValueError, match=rf"The mask '.*' {TOO_MANY}"):

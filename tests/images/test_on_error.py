@@ -113,6 +113,7 @@ def test_maps_begin_with_nan_where_the_first_images_cannot_be_read(going_on, pat
         assert np.isnan(going_on.transform(X[:1])).all()
 
 
+@pytest.mark.slow
 def test_nan_rows_are_the_same_with_a_cache_and_among_arrays(going_on, paths, tmp_path):
     expected = clone(going_on).fit(IMAGES).score_samples(IMAGES[GOOD])
     detector = clone(going_on).set_params(memory=tmp_path / "features").fit(IMAGES)

@@ -337,6 +337,7 @@ def test_weights_at_a_path_are_loaded(tmp_path, suffix):
         assert torch.equal(model.state_dict()[name], tensor)
 
 
+@pytest.mark.slow
 def test_weights_at_a_path_are_loaded_for_a_network_cut_by_stride(tmp_path):
     source = timm.create_model("resnet18")
     torch.save(source.state_dict(), tmp_path / "weights.pth")

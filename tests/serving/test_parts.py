@@ -22,6 +22,7 @@ def backbone(served):
     return served.detector.model_.feature_extractor
 
 
+@pytest.mark.slow
 def test_detectors_with_the_same_backbone_share_it(
     calibrated, other, detector_files, tiny_params, grey_images
 ):

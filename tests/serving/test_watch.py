@@ -66,6 +66,7 @@ def start(detector_files, folders):
         process.remove()
 
 
+@pytest.mark.slow
 def test_lines_have_the_bits_of_the_detector(calibrated, file_contents, folders):
     folder, output = folders
     names = sorted(file_contents)
