@@ -173,7 +173,7 @@ def find_images(folder: Path, name: str, *, recursive: bool) -> list[str]:
 
 def find_remote_images(url: str, name: str, *, recursive: bool) -> list[str]:
     """The images below a URL, which messages call `name`."""
-    urls = find_urls(url, EXTENSIONS, recursive=recursive)
+    urls = find_urls(url, name, EXTENSIONS, recursive=recursive)
     if not urls:
         hint = "" if recursive else " Pass list_images(..., recursive=True), which also looks further down."
         raise ValueError(f"There are no images in {name}={url!r}.{hint}")

@@ -41,13 +41,15 @@ def read_url(url: str) -> bytes:
     return content
 
 
-def find_urls(url: str, extensions: frozenset[str], *, recursive: bool) -> list[str]:
-    """URLs of the files below a URL that have one of some extensions, sorted.
+def find_urls(url: str, name: str, extensions: frozenset[str], *, recursive: bool) -> list[str]:
+    """URLs of the files below a URL, which messages call `name`, that have one of some extensions, sorted.
 
     Raises
     ------
     FileNotFoundError
         Where there is nothing below the URL.
+    ValueError
+        Where it is a file's.
     ImportError, OSError
         As :func:`read_url`.
     """
@@ -55,15 +57,17 @@ def find_urls(url: str, extensions: frozenset[str], *, recursive: bool) -> list[
     with lock:
         names = system.find(path, maxdepth=None if recursive else 1)
         is_there = names or not path.strip("/") or system.isdir(path)
-    if not is_there or names == [path]:
-        raise FileNotFoundError(f"There is no folder {url!r}.")
+    if names == [path]:
+        raise ValueError(f"{name}={url!r} is a file. Pass a folder, or a list of files: [{name}].")
+    if not is_there:
+        raise FileNotFoundError(f"There is no folder {name}={url!r}.")
     pieces = url.split("::")
     place = next(i for i, piece in enumerate(pieces) if "://" in piece)  # before it stand caches
     found = []
-    for name in names:
-        below = name.removeprefix(path).lstrip("/")
+    for file in names:
+        below = file.removeprefix(path).lstrip("/")
         is_hidden = any(part.startswith(".") for part in below.split("/") if part != ".")
-        if PurePosixPath(name).suffix.lower() in extensions and not is_hidden:
+        if PurePosixPath(file).suffix.lower() in extensions and not is_hidden:
             folder = pieces[place] if pieces[place].endswith("://") else f"{pieces[place].rstrip('/')}/"
             found.append("::".join([*pieces[:place], f"{folder}{below}", *pieces[place + 1 :]]))
     return sorted(found)

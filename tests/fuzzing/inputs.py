@@ -166,7 +166,7 @@ SCALARS = st.one_of(
     st.complex_numbers(),
     st.text(max_size=4),
     st.sampled_from(
-        ["", ".", "/", "\0", "a\0b", "*.png", "~", "good", "\udcff", "http://a/b.png", "/dev/null"]
+        ["", ".", "/", "\0", "a\0b", "*.png", "~", "good", "\udcff", "memory://a/b.png", "/dev/null"]
     ),
     st.binary(max_size=6),
     st.sampled_from(

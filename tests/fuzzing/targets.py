@@ -114,7 +114,7 @@ def anything(X, method):
 @target(y=LABELS)
 def labels(y):
     """What is read as labels means the same everywhere; all else is refused by name."""
-    n = len(y) if hasattr(y, "__len__") else 2
+    n = len(y) if hasattr(y, "__len__") and getattr(y, "ndim", 1) else 2
     rows = np.zeros((max(n, 1), 1))
     scores = np.arange(len(rows), dtype=float)
     with no_hang():

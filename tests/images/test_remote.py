@@ -108,9 +108,12 @@ def test_folders_and_archives_that_are_none_are_named(folder, tmp_path):
     with pytest.raises(OSError, match=r"broken\.zip' can't be opened: File is not a zip file"):
         list_images(f"zip://::{broken}")
     path = archive(folder, tmp_path, "zip")
-    for url in (f"file://{folder}/none", f"file://{folder}/good/0.png", f"zip://none::{path}"):
-        with pytest.raises(FileNotFoundError, match="There is no folder"):
+    for url in (f"file://{folder}/none", f"zip://none::{path}"):
+        with pytest.raises(FileNotFoundError, match=f"There is no folder folder='{url}'"):
             list_images(url)
+    url = f"file://{folder}/good/0.png"
+    with pytest.raises(ValueError, match=f"folder='{url}' is a file. Pass a folder, or a list of files"):
+        list_images(url)
 
 
 def test_images_of_a_web_server(folder, detector):
