@@ -61,9 +61,14 @@ def test_map_groups_images_where_each_thread_gets_enough(runner, n_items, n_thre
 
 @pytest.mark.parametrize(
     ("engine", "precision", "size"),
-    [("openvino", "float32", 64), ("torch", "bfloat16", 64), ("torch", "float32", 260)],
+    [
+        ("openvino", "float32", 64),
+        ("torch", "bfloat16", 64),
+        ("torch", "float64", 64),
+        ("torch", "float32", 260),
+    ],
 )
-def test_map_groups_no_large_images_and_none_in_bfloat16_or_by_openvino_for_wide_flows(
+def test_map_groups_no_large_images_none_in_other_precisions_and_none_by_openvino_for_wide_flows(
     monkeypatch, model, engine, precision, size
 ):
     monkeypatch.setattr(runner_module, "WIDE_FLOW_BYTES", 1000)
