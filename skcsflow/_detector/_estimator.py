@@ -77,8 +77,8 @@ class CSFlowDetector(
         seen, and never anomalous. None: all of each image. Acts in `fit`.
     tile_size : int or tuple of int (H, W), default=None
         For small defects in large images: height and width in the images' own pixels of tiles that go through the
-        network one by one. An image scores as its most anomalous tile. None: the whole image at once. See
-        :doc:`/large_images`. Acts in `fit`.
+        network one by one, each 8 or more. An image scores as its most anomalous tile. None: the whole image at once.
+        See :doc:`/large_images`. Acts in `fit`.
     tile_overlap : float, default=0.25
         Share of a tile by which it overlaps the next one, at least; 0 to 0.9. Acts in `fit`.
     keep_aspect : bool, default=False

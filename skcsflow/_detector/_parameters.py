@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, va
 
 from skcsflow._checks import check_size
 from skcsflow._compute import ENGINES, PRECISIONS
-from skcsflow._images import LARGEST_SIDE
+from skcsflow._images import LARGEST_SIDE, SMALLEST_TILE
 from skcsflow._training import LR_SCHEDULES
 from skcsflow.nn import AnomalyMapMode, ScoreMode
 
@@ -63,7 +63,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     # input
     "input_size": [Interval(Integral, 32, LARGEST_SIDE, closed="both"), "array-like"],
     "roi": ["array-like", str, os.PathLike, None],
-    "tile_size": [Interval(Integral, 1, LARGEST_SIDE, closed="both"), "array-like", None],
+    "tile_size": [Interval(Integral, SMALLEST_TILE, LARGEST_SIDE, closed="both"), "array-like", None],
     "tile_overlap": [Interval(Real, 0, 0.9, closed="both")],
     "keep_aspect": ["boolean"],
     "num_channels": [Interval(Integral, 1, 2**12, closed="both")],

@@ -2,7 +2,7 @@
 
 from skcsflow._images._collection import DIGEST_SIZE, ImageCollection, check_images
 from skcsflow._images._containers import EXTENSIONS, as_sequence, list_images, visible_entries, walk_files
-from skcsflow._images._framing import LARGEST_SIDE, Framing
+from skcsflow._images._framing import LARGEST_SIDE, SMALLEST_TILE, Framing
 from skcsflow._images._masks import mask_files, read_mask_file
 from skcsflow._images._reader import (
     MAX_PIXELS,
@@ -20,6 +20,7 @@ __all__ = [
     "EXTENSIONS",
     "LARGEST_SIDE",
     "MAX_PIXELS",
+    "SMALLEST_TILE",
     "Framing",
     "ImageCollection",
     "as_sequence",

@@ -18,7 +18,7 @@ from skcsflow._images._containers import check_tensor
 from skcsflow._images._masks import read_mask_file
 from skcsflow._images._reader import MAX_PIXELS, read_pil
 
-__all__ = ["LARGEST_SIDE", "Box", "Framing", "check_roi"]
+__all__ = ["LARGEST_SIDE", "SMALLEST_TILE", "Box", "Framing", "check_roi"]
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Rows and columns (top, left, bottom, right) in pixels of an image, as in a slice. It may reach beyond the image."""
@@ -26,6 +26,9 @@ Box: TypeAlias = tuple[int, int, int, int]
 
 LARGEST_SIDE = 2**14
 """Height and width of what goes through a network, at most: of twice as many, features alone would take 100 GB."""
+
+SMALLEST_TILE = 8
+"""Height and width of a tile, at least: smaller ones show nothing, and an image has a thousand times as many."""
 
 
 class Framing:
@@ -57,7 +60,11 @@ class Framing:
         aspect: tuple[int, int] | None = None,
         max_pixels: int | None = MAX_PIXELS,
     ) -> None:
-        self.tile_size = None if tile_size is None else check_size(tile_size, "tile_size", most=LARGEST_SIDE)
+        self.tile_size = (
+            None
+            if tile_size is None
+            else check_size(tile_size, "tile_size", least=SMALLEST_TILE, most=LARGEST_SIDE)
+        )
         self.tile_overlap = float(tile_overlap)
         self.aspect = aspect
         roi = check_roi(roi, max_pixels)

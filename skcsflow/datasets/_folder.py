@@ -224,7 +224,7 @@ def read_mask(
             raise ValueError(f"shape={shape!r} has more pixels than max_pixels={max_pixels}.")
         return np.zeros(size, dtype=bool)
     given = [path] if isinstance(path, str | bytes | os.PathLike) or not isinstance(path, Sequence) else path
-    paths = [as_path(one, "path") for one in given]
+    paths = [as_path(one, "The mask path") for one in given]
     if not paths:
         raise ValueError(
             f"path must name at least one file, got {path!r}. Pass None for an image without defect."
