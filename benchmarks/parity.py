@@ -91,6 +91,7 @@ def with_spark() -> Iterator[tuple[str | None, MapParts]]:
     """Two workers of Spark."""
     from pyspark.sql import SparkSession
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # of its workers; else the first python3 of PATH
     spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     try:
         yield (
