@@ -22,7 +22,6 @@ from skcsflow._detector._thresholds import _take
 from skcsflow.calibration import conformal_p_values, conformal_threshold, optimal_threshold
 from skcsflow.datasets import make_defects
 
-QUICK = {**TINY, "n_epochs": 1}
 N_TRAIN, N_HELD_OUT, N_FRESH, N_DEFECTIVE = 12, 30, 30, 10
 
 
@@ -44,7 +43,7 @@ def held_out(data):
 
 @pytest.fixture(scope="module")
 def fitted_once(train):
-    return CSFlowDetector(**QUICK).fit(train)
+    return CSFlowDetector(**TINY).fit(train)
 
 
 @pytest.fixture
@@ -94,8 +93,8 @@ def test_calibrate_by_cv_of_other_images_than_those_of_the_fit_raises(fitted, tr
 def test_calibrate_by_cv_reads_labels_as_fit_does(train, data):
     X = np.concatenate([train, data.images[-4:]])
     y01 = np.repeat([0, 1], [len(train), 4])
-    found = CSFlowDetector(**QUICK).fit(X, y01).calibrate(X, y01, fpr=0.2, cv=2)
-    expected = CSFlowDetector(**QUICK).fit(X, 1 - 2 * y01).calibrate(X, 1 - 2 * y01, fpr=0.2, cv=2)
+    found = CSFlowDetector(**TINY).fit(X, y01).calibrate(X, y01, fpr=0.2, cv=2)
+    expected = CSFlowDetector(**TINY).fit(X, 1 - 2 * y01).calibrate(X, 1 - 2 * y01, fpr=0.2, cv=2)
     np.testing.assert_array_equal(found.calibration_scores_, expected.calibration_scores_)
     assert len(found.calibration_scores_) == len(train)
 
@@ -183,7 +182,7 @@ def test_calibration_is_kept_in_a_file_dropped_by_a_new_fit_and_kept_by_partial_
 
 def test_calibrate_unfitted_raises(held_out):
     with pytest.raises(NotFittedError):
-        CSFlowDetector(**QUICK).calibrate(held_out)
+        CSFlowDetector(**TINY).calibrate(held_out)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +228,9 @@ def test_calibrate_cv_scores_are_those_of_clones_fitted_on_the_other_images(trai
     X = train[..., 0]
     expected = np.empty(len(X))
     for learnt, held_out in KFold(2, shuffle=True, random_state=0).split(X):
-        expected[held_out] = CSFlowDetector(**QUICK).fit(X[learnt]).score_samples(X[held_out])
+        expected[held_out] = CSFlowDetector(**TINY).fit(X[learnt]).score_samples(X[held_out])
     for same in (X, list(X), torch.from_numpy(X)[:, None], X.reshape(len(X), -1)):
-        detector = CSFlowDetector(**QUICK).fit(same).calibrate(same, fpr=0.2, cv=2)
+        detector = CSFlowDetector(**TINY).fit(same).calibrate(same, fpr=0.2, cv=2)
         np.testing.assert_array_equal(detector.calibration_scores_, np.sort(expected))
         assert detector.offset_ == conformal_threshold(expected, 0.2)
 
@@ -239,11 +238,11 @@ def test_calibrate_cv_scores_are_those_of_clones_fitted_on_the_other_images(trai
 def test_calibrate_cv_learns_from_normal_rows_only(data):
     rows = np.r_[:10, -6:0]
     X, y = data.images[rows], data.y[rows]
-    detector = CSFlowDetector(**QUICK).fit(X, y).calibrate(X, y, criterion="f1", cv=StratifiedKFold(2))
+    detector = CSFlowDetector(**TINY).fit(X, y).calibrate(X, y, criterion="f1", cv=StratifiedKFold(2))
     assert len(detector.calibration_scores_) == 10
     scores = np.empty(len(X))
     for learnt, held_out in StratifiedKFold(2).split(X, y):
-        fold = CSFlowDetector(**QUICK).fit(X[learnt][y[learnt] == 1])
+        fold = CSFlowDetector(**TINY).fit(X[learnt][y[learnt] == 1])
         scores[held_out] = fold.score_samples(X[held_out])
     assert detector.offset_ == optimal_threshold(y, scores, criterion="f1")
 
@@ -322,7 +321,7 @@ def test_calibrate_cv_needs_the_parameters_of_the_fit(fitted, train, tmp_path):
 
 @pytest.mark.parametrize("seed", [None, np.random.RandomState(0)], ids=["none", "instance"])
 def test_calibrate_cv_with_other_random_backbones_in_the_clones_raises(train, seed):
-    detector = CSFlowDetector(**{**QUICK, "random_state": seed}).fit(train)
+    detector = CSFlowDetector(**{**TINY, "random_state": seed}).fit(train)
     with pytest.raises(ValueError, match=r"weights=None .* Set random_state to an int, and fit anew"):
         detector.calibrate(train, fpr=0.2, cv=2)
     with pytest.raises(ValueError, match="was trained with random_state=None"):

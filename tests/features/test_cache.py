@@ -692,7 +692,7 @@ def test_memory_in_a_search_has_each_image_extracted_once_and_the_same_bits(
     log, grey_images, tmp_path, n_jobs
 ):
     grid = {"n_coupling_blocks": [1, 2], "clamp": [2.0, 3.0]}
-    params = {**FAST, "n_epochs": 1, "n_jobs": 3}  # too many for groups, whose trial would be counted
+    params = {**FAST, "n_jobs": 3}  # too many for groups, whose trial would be counted
     results = []
     for memory, count in ((None, None), (tmp_path / "cache", 24), (tmp_path / "cache", 0)):
         search = GridSearchCV(
