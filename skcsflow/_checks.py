@@ -1,5 +1,6 @@
 """Checks of arguments that several rooms take."""
 
+import contextlib
 import os
 import stat
 import sys
@@ -36,8 +37,11 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_FOLDERS = tuple(str(Path(path).parent) + os.sep for path in (__file__, sklearn.__file__))
-"""Where this package's code is, and scikit-learn's, whose wrappers lie between it and a user's."""
+_NOT_THE_USERS = (
+    *(str(Path(path).parent) + os.sep for path in (__file__, sklearn.__file__)),
+    contextlib.__file__,
+)
+"""Where this package's code is, and scikit-learn's and contextlib's, whose wrappers lie between it and a user's."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -406,6 +410,6 @@ def _is_int(value: Any) -> bool:
 def user_stack_level() -> int:
     """The `stacklevel` with which :func:`warnings.warn`, where this is called, shows the user's own line."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_FOLDERS):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
         level, frame = level + 1, frame.f_back
     return level

@@ -274,7 +274,7 @@ def test_load_image_folder_reads_headers_alone(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
 def test_load_image_folder_file_that_is_no_image_raises(bottle, name, content):
     (bottle / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{re.escape(str(bottle / name))}' cannot be read as an image"):
+    with pytest.raises(ValueError, match=f"{re.escape(str(bottle / name))}' could not be read as an image"):
         load_image_folder(bottle)
 
 
@@ -363,7 +363,7 @@ def test_load_image_folder_image_outside_kinds_raises(bottle):
 def test_load_image_folder_unreadable_mask_raises(bottle):
     path = bottle / "ground_truth/broken_large/001_mask.PNG"
     path.write_bytes(b"not an image")
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))}' cannot be read"):
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}' could not be read"):
         load_image_folder(bottle)
 
 
@@ -755,14 +755,12 @@ def test_read_mask_no_file_raises():
         read_mask(())
 
 
-@pytest.mark.parametrize("limit", [500, 1000], ids=["error", "warning"])
 @pytest.mark.parametrize("read", [read_mask, lambda path: load_image_folder(path.parents[2])])
-def test_read_mask_of_more_pixels_than_pillow_allows_names_the_path(tmp_path, monkeypatch, read, limit):
-    # Pillow warns of 1200 pixels if 1000 are allowed; here, warnings are errors.
+def test_read_mask_of_more_pixels_than_pillow_allows_names_the_path(tmp_path, monkeypatch, read):
     save(tmp_path / "train/good/0.png", size=(8, 8))
     save(tmp_path / "test/dent/0.png", size=(8, 8))
     path = save(tmp_path / "ground_truth/dent/0.png", size=(40, 30))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # it refuses twice as many
     with pytest.raises(ValueError, match=rf"{re.escape(str(path))}' .*exceeds limit of \d+ pixels"):
         read(path)
 

@@ -45,6 +45,7 @@ from skcsflow._images import (
     ImageCollection,
     check_images,
     check_rows,
+    complaints_heard,
     is_row_matrix,
     resolve_image_shape,
 )
@@ -545,10 +546,12 @@ class CSFlowDetector(
     def _then_warn(
         self, scored: Generator[ImageScores, None, None], images: ImageCollection, cache: FeatureCache | None
     ) -> Generator[ImageScores, None, None]:
-        yield from with_progress(scored, len(images), "scores and maps", self.verbose)
+        with complaints_heard():
+            yield from with_progress(scored, len(images), "scores and maps", self.verbose)
         if cache is not None:
             cache.warn()
         images.warn_of_errors("Their scores and maps are NaN.")
+        images.warn_of_complaints()
         images.warn_of_values(self._trained_values)
         n_known = len(self._known_images() & images.contents) if images.contents else 0
         if n_known:

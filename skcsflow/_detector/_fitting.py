@@ -54,7 +54,7 @@ from skcsflow._features import (
     in_batches,
     open_cache,
 )
-from skcsflow._images import DIGEST_SIZE, Framing, ImageCollection, is_row_matrix
+from skcsflow._images import DIGEST_SIZE, Framing, ImageCollection, complaints_heard, is_row_matrix
 from skcsflow._labels import normal_rows
 from skcsflow._scoring import MapMaker, join_frames, score_features
 from skcsflow._training import FlowTrainer, initialize_whitening, resolve_n_epochs
@@ -256,6 +256,7 @@ class FittingMixin:
             warn_of_kept_thresholds(len(rows), hasattr(self, "calibration_scores_"))
         else:
             self._set_thresholds(scores, peaks)
+        images.warn_of_complaints()
         images.warn_of_values(self._trained_values if is_continued else None)
         self._remember(images, is_continued)
         if trainer.n_setbacks:
@@ -330,7 +331,8 @@ class FittingMixin:
         if self.on_error == "raise":
             images.check_files(rows.tolist())
             return rows
-        readable = rows[list(map_on_cores(images.is_readable, rows.tolist(), n_threads))]
+        with complaints_heard():
+            readable = rows[list(map_on_cores(images.is_readable, rows.tolist(), n_threads))]
         images.warn_of_errors("They are left out of the training.")
         if len(readable) == 0:
             raise ValueError("No image of X can be read.")
@@ -384,10 +386,11 @@ class FittingMixin:
             extracted = processes.in_turn(on_cpu, len(rows))
 
         def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
-            for item in items:
-                sizes.append(item.size)
-                counts.append(len(item.frames))
-                yield from item.frames
+            with complaints_heard():
+                for item in items:
+                    sizes.append(item.size)
+                    counts.append(len(item.frames))
+                    yield from item.frames
 
         with (
             closing(with_progress(extracted, len(rows), "features", self.verbose)) as items,

@@ -4,8 +4,9 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from skcsflow._checks import as_array, user_stack_level
+from skcsflow._images._complaints import complaints_heard
 from skcsflow._images._containers import IMAGE_TYPES, as_sequence, check_tensor, is_arrow_table, is_missing
 from skcsflow._images._framing import Framing
 from skcsflow._images._ranges import ValueRanges
@@ -83,6 +85,8 @@ class ImageCollection(Sequence[Tensor]):
         Short digests of the images that were loaded, where a set is put there.
     errors : dict of int to str
         Of images that could not be read, where one goes on without them.
+    complaints : dict of int to str
+        What Pillow said against images that it read all the same.
     framing : Framing
         Which parts of an image :meth:`frames` gives; at first all of it.
     """
@@ -106,6 +110,7 @@ class ImageCollection(Sequence[Tensor]):
         self.ranges = ValueRanges(value_range)
         self.contents: set[bytes] | None = None
         self.errors: dict[int, str] = {}
+        self.complaints: dict[int, str] = {}
         self.goes_on = False
         self.framing = Framing()
         self._reading = threading.Lock()
@@ -141,7 +146,7 @@ class ImageCollection(Sequence[Tensor]):
                 try:
                     self._check_not_missing(row, item)
                     if isinstance(item, str | os.PathLike):
-                        check_header(item, self._name(row, item), self.max_pixels)
+                        check_header(item, self._name(row, item), self.max_pixels, self._note_complaint(row))
                 except ValueError as error:
                     errors[row] = str(error)
             return errors
@@ -149,7 +154,7 @@ class ImageCollection(Sequence[Tensor]):
         chosen = range(len(self)) if rows is None else list(rows)
         # In parts, as handing each file to a thread by itself takes longer than opening a local one.
         parts = [chosen[k : k + 16] for k in range(0, len(chosen), 16)]
-        with ThreadPoolExecutor(_N_HEADERS) as threads:
+        with complaints_heard(), ThreadPoolExecutor(_N_HEADERS) as threads:
             checked = threads.map(check, parts) if len(parts) > 1 else map(check, parts)
             errors = {row: error for found in checked for row, error in found.items()}
         if errors:
@@ -175,12 +180,26 @@ class ImageCollection(Sequence[Tensor]):
             errors = dict(sorted(self.errors.items()))
             warnings.warn(f"{self._list_errors(errors)} {consequence}", stacklevel=user_stack_level())
 
+    def warn_of_complaints(self) -> None:
+        """Warn of images that were read, though Pillow or libtiff said something against their files."""
+        if self.complaints:
+            shown = _join(list(dict(sorted(self.complaints.items())).values()))
+            warnings.warn(
+                f"{len(self.complaints)} of the {len(self)} images of X were read, but their files may be damaged: "
+                f"{shown}. Look at them; saved anew, those that look right are read without a warning.",
+                stacklevel=user_stack_level(),
+            )
+
+    def _note_complaint(self, i: int) -> Callable[[str], object]:
+        return partial(self.complaints.__setitem__, i)
+
     def _list_errors(self, errors: dict[int, str]) -> str:
-        shown = [message.removesuffix(".") for message in errors.values()][:_N_SHOWN]
-        if len(errors) == 1:
-            return f"{shown[0]}."
-        others = f", and {len(errors) - len(shown)} more" if len(errors) > len(shown) else ""
-        return f"{len(errors)} of the {len(self)} images of X can't be read: {'; '.join(shown)}{others}."
+        messages = _join(list(errors.values()))
+        return (
+            f"{messages}."
+            if len(errors) == 1
+            else f"{len(errors)} of the {len(self)} images of X can't be read: {messages}."
+        )
 
     def load(self, i: int) -> Any:
         """What image `i` is made of: the bytes of a file, the array of a PIL image, anything else as it is."""
@@ -190,7 +209,9 @@ class ImageCollection(Sequence[Tensor]):
         elif isinstance(content, Tensor):
             check_tensor(content, self._name(i))
         elif isinstance(content, Image.Image):
-            content = read_pil(content, self._name(i, content), self.num_channels, self.max_pixels)
+            content = read_pil(
+                content, self._name(i, content), self.num_channels, self.max_pixels, self._note_complaint(i)
+            )
         elif isinstance(content, bytes | bytearray | memoryview | BytesIO):
             data = content.getvalue() if isinstance(content, BytesIO) else bytes(content)
             content = ImageFile(data.startswith(NPY), data)
@@ -247,7 +268,9 @@ class ImageCollection(Sequence[Tensor]):
         is_file = isinstance(content, ImageFile)
         item, size = content, None
         if is_file:
-            item, size = decode_reduced(content, self.num_channels, name, least_size, self.max_pixels)
+            item, size = decode_reduced(
+                content, self.num_channels, name, least_size, self.max_pixels, self._note_complaint(i)
+            )
         if not isinstance(item, Tensor):
             item = as_array(item, name)
             if self.row_shape is not None:
@@ -444,6 +467,12 @@ def check_images(
     return ImageCollection(
         X, num_channels, value_range=value_range, first_row=first_row, max_pixels=max_pixels
     )
+
+
+def _join(messages: list[str]) -> str:
+    shown = [message.removesuffix(".") for message in messages[:_N_SHOWN]]
+    others = f", and {len(messages) - len(shown)} more" if len(messages) > len(shown) else ""
+    return "; ".join(shown) + others
 
 
 def _is_numeric(X: Any) -> bool:

@@ -4,7 +4,8 @@ import math
 import os
 import struct
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from skcsflow._checks import check_regular_file, expand_home
+from skcsflow._checks import check_regular_file, expand_home, user_stack_level
+from skcsflow._images._complaints import complaints_noted
 from skcsflow._images._remote import is_url, read_url
 
 __all__ = [
@@ -65,6 +67,8 @@ _BAND_PIXELS = 2**18
 _MOST_PIXELS_PER_BYTE_OF_JPEG = 512
 """Each block of 8 x 8 pixels has a bit at least."""
 
+OnComplaint = Callable[[str], object]
+
 _LOADING = threading.Lock()
 """PIL opens images lazily; where one image is in X twice, two threads must not load it at once."""
 
@@ -85,25 +89,40 @@ class ImageFile(NamedTuple):
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with an image into a ValueError that names it."""
-    try:
-        yield
-    except ImportError:  # of every image
-        raise
-    except FileNotFoundError as error:
-        raise ValueError(f"{name}: there is no such file.") from error
-    except _RefusedError as error:
-        raise ValueError(f"{name} {error}") from error.__cause__
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{name} has more pixels than Pillow opens: {error} Where such images are meant, set "
-            "PIL.Image.MAX_IMAGE_PIXELS, and max_pixels."
-        ) from error
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name} could not be read as an image: no format that Pillow knows") from error
-    except Exception as error:  # decoders raise all kinds of errors on damaged files
-        raise ValueError(f"{name} could not be read as an image: {error}") from error
+def _naming(name: str, on_complaint: OnComplaint | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong with an image into a ValueError that names it.
+
+    What decoders say against an image that they read goes to `on_complaint`, with its name; None: into a warning.
+    """
+    with complaints_noted() as complaints:
+        try:
+            yield
+        except ImportError:  # of every image
+            raise
+        except FileNotFoundError as error:
+            raise ValueError(f"{name}: there is no such file.") from error
+        except _RefusedError as error:
+            raise ValueError(f"{name} {error}") from error.__cause__
+        except Image.DecompressionBombError as error:
+            raise ValueError(
+                f"{name} has more pixels than Pillow opens: {error} Where such images are meant, set "
+                "PIL.Image.MAX_IMAGE_PIXELS, and max_pixels."
+            ) from error
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{name} could not be read as an image: no format that Pillow knows") from error
+        except Exception as error:  # decoders raise all kinds of errors on damaged files
+            reasons = "; ".join([str(error), *complaints])
+            raise ValueError(f"{name} could not be read as an image: {reasons}") from error
+    if complaints:
+        complaint = f"{name}: {'; '.join(complaints)}"
+        if on_complaint is None:
+            warnings.warn(f"Read, but perhaps damaged: {complaint}", stacklevel=user_stack_level())
+        else:
+            on_complaint(complaint)
+
+
+def _leave_to_decoding(complaint: str) -> None:
+    """Say nothing where the size alone is read: the same is said of the pixels."""
 
 
 class _RefusedError(ValueError):
@@ -166,7 +185,12 @@ def _check_path(path: Path) -> None:
         raise _RefusedError(str(error).strip()) from error
 
 
-def check_header(path: str | os.PathLike[str], name: str, max_pixels: int | None = MAX_PIXELS) -> None:
+def check_header(
+    path: str | os.PathLike[str],
+    name: str,
+    max_pixels: int | None = MAX_PIXELS,
+    on_complaint: OnComplaint | None = None,
+) -> None:
     """Check that a file is there and begins as an image does, without reading the rest of it; not of URLs.
 
     Raises
@@ -177,7 +201,7 @@ def check_header(path: str | os.PathLike[str], name: str, max_pixels: int | None
     if is_url(path):  # each would take a request more
         return
     path = expand_home(path)
-    with _naming(name):
+    with _naming(name, on_complaint):
         _check_path(path)
         with path.open("rb") as file:
             n_bytes = os.fstat(file.fileno()).st_size
@@ -203,6 +227,7 @@ def decode_reduced(
     name: str,
     least_size: tuple[int, int] | None,
     max_pixels: int | None = MAX_PIXELS,
+    on_complaint: OnComplaint | None = None,
 ) -> tuple[NDArray[Any], tuple[int, int] | None]:
     """Decode the bytes of an image file.
 
@@ -219,6 +244,9 @@ def decode_reduced(
         the decoder then leaves fine detail out, which takes a fraction of the time and memory.
     max_pixels : int or None, default=160,000,000
         Pixels that the header may say at most; None: any number.
+    on_complaint : callable or None, default=None
+        Called with the image's name and what the decoder says against it where it reads it all the same;
+        None: that becomes a warning.
 
     Returns
     -------
@@ -233,7 +261,7 @@ def decode_reduced(
         Where no format fits, the file is damaged, has several pages or too many pixels, or a package is missing that
         reads colours of 16 bits per channel.
     """
-    with _naming(name):
+    with _naming(name, on_complaint):
         if not file.data:
             raise ValueError(_EMPTY)
         if file.is_npy:
@@ -261,10 +289,14 @@ def read_image(path: str | os.PathLike[str], name: str, num_channels: int = 3) -
 
 
 def read_pil(
-    image: Image.Image, name: str, num_channels: int = 3, max_pixels: int | None = MAX_PIXELS
+    image: Image.Image,
+    name: str,
+    num_channels: int = 3,
+    max_pixels: int | None = MAX_PIXELS,
+    on_complaint: OnComplaint | None = None,
 ) -> NDArray[Any]:
-    """Read the pixels of a PIL image, by the rules and with the errors of :func:`decode_file`."""
-    with _naming(name):
+    """Read the pixels of a PIL image, by the rules and with the errors of :func:`decode_reduced`."""
+    with _naming(name, on_complaint):
         with _LOADING:
             if getattr(image, "tile", None):  # not decoded yet
                 _check_pixels(image.height, image.width, max_pixels)
@@ -289,20 +321,17 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     path = Path(path)
     name = f"The file {str(path)!r}"
     check_regular_file(path, name)
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.format == "TIFF":
-                # Newer versions of Pillow give the size after the rotation, older ones the one before.
-                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_WIDTH_HEIGHT)  # type: ignore[attr-defined]
-            if image.format == "PNG" and not _has_late_metadata(path):
-                # Pillow's own method for PNG decodes the pixels, to see what comes after them.
-                exif = Image.Image.getexif(image)
-            else:
-                exif = image.getexif()
-            is_quarter_turned = exif.get(_ORIENTATION, 1) in _QUARTER_TURNS
-    except Exception as error:  # decoders raise all kinds of errors on damaged files
-        raise ValueError(f"{name} cannot be read as an image: {error}") from error
+    with _naming(name, _leave_to_decoding), Image.open(path) as image:
+        width, height = image.size
+        if image.format == "TIFF":
+            # Newer versions of Pillow give the size after the rotation, older ones the one before.
+            width, height = (int(image.tag_v2[tag]) for tag in _TIFF_WIDTH_HEIGHT)  # type: ignore[attr-defined]
+        if image.format == "PNG" and not _has_late_metadata(path):
+            # Pillow's own method for PNG decodes the pixels, to see what comes after them.
+            exif = Image.Image.getexif(image)
+        else:
+            exif = image.getexif()
+        is_quarter_turned = exif.get(_ORIENTATION, 1) in _QUARTER_TURNS
     return (width, height) if is_quarter_turned else (height, width)
 
 
@@ -334,7 +363,7 @@ def content_size(data: bytes, name: str) -> tuple[int, int]:
     >>> content_size(b"P5 3 2 255 abcdef", "the image")
     (2, 3)
     """
-    with _naming(name):
+    with _naming(name, _leave_to_decoding):
         if not data:
             raise ValueError(_EMPTY)
         if data.startswith(NPY):

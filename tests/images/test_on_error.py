@@ -60,7 +60,7 @@ def test_no_more_than_twenty_files_are_listed(fitted, tmp_path):
 def test_files_are_looked_at_several_at_a_time_and_listed_in_order(fitted, paths, monkeypatch):
     together = threading.Barrier(2)
 
-    def wait(path, name, max_pixels):
+    def wait(path, name, *others):
         together.wait(timeout=10)  # fails where one file is looked at after the other
         raise ValueError(name)
 

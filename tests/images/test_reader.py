@@ -153,7 +153,7 @@ def test_read_image_of_what_is_no_image_raises_with_its_name(tmp_path):
             read_image(tmp_path / name, "the image")
     with pytest.raises(ValueError, match="the image: there is no such file"):
         read_image(tmp_path / "nowhere.png", "the image")
-    with pytest.raises(ValueError, match=r"'.*text\.png' cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"'.*text\.png' could not be read as an image"):
         image_size(tmp_path / "text.png")
 
 

@@ -1,0 +1,213 @@
+"""What Pillow and libtiff say against files that they read all the same: told once a call, with the files."""
+
+import sys
+import threading
+import warnings
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+from sklearn.base import clone
+
+from skcsflow._images import complaints_heard, image_size, read_image, read_mask_file
+from skcsflow._images._complaints import complaints_noted
+from skcsflow.datasets import load_image_folder
+
+IMAGES = np.random.RandomState(0).randint(0, 256, size=(12, 40, 32), dtype=np.uint8)
+CUT_EXIF = 10
+"""Place of the byte, after "Exif", by which the number of entries in an image's EXIF data is read."""
+
+
+def jpeg_with_damaged_exif(pixels):
+    exif, file = Image.Exif(), BytesIO()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(file, "JPEG", exif=exif)
+    data = bytearray(file.getvalue())
+    data[data.index(b"Exif\0\0") + CUT_EXIF] ^= 0xFF
+    return bytes(data)
+
+
+def tiff_with_damaged_rows(size=64):
+    """A fax image whose pixels libtiff finds wrong, and gives all the same."""
+    file = BytesIO()
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (size, size), np.uint8)).convert("1").save(
+        file, "TIFF", compression="group4"
+    )
+    data = bytearray(file.getvalue())
+    with Image.open(BytesIO(data)) as image:
+        start, length = image.tag_v2[273][0], image.tag_v2[279][0]
+    data[start + length // 2 : start + length // 2 + 4] = b"\xaa\x55\xaa\x55"
+    return bytes(data)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Twelve JPEG files, of which two have damaged EXIF data."""
+    paths = [tmp_path / f"{k:02}.jpg" for k in range(len(IMAGES))]
+    for k, path in enumerate(paths):
+        if k in (3, 7):
+            path.write_bytes(jpeg_with_damaged_exif(IMAGES[k]))
+        else:
+            Image.fromarray(IMAGES[k]).save(path)
+    return paths
+
+
+def only(recorded):
+    assert len(recorded) == 1, [str(w.message) for w in recorded]
+    return str(recorded[0].message)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("method", ["fit", "score_samples"])
+def test_one_warning_names_all_files_of_a_call(fitted, paths, method, n_jobs):
+    detector = clone(fitted) if method == "fit" else fitted
+    detector.set_params(n_jobs=n_jobs)
+    for _ in range(2):  # not the first time alone
+        with pytest.warns(UserWarning, match="2 of the 12 images of X were read, but") as recorded:
+            getattr(detector, method)(paths)
+        message = only([w for w in recorded if "hardly learnt" not in str(w.message)])
+        assert message.count("Corrupt EXIF data") == 2
+        assert f"X[3] ({str(paths[3])!r}): Corrupt EXIF data. Expecting" in message
+        assert f"X[7] ({str(paths[7])!r}): Corrupt EXIF data. Expecting" in message
+        assert recorded[0].filename == __file__
+
+
+def test_images_that_are_left_out_do_not_hide_the_others(fitted, paths):
+    paths[5].write_text("no image")
+    detector = clone(fitted).set_params(on_error="nan")
+    with (
+        pytest.warns(UserWarning, match=r"X\[5\] .*left out of the training"),
+        pytest.warns(UserWarning, match="2 of the 12 images of X were read, but"),
+    ):
+        detector.fit(paths)
+
+
+def test_of_an_opened_image_and_a_files_content(fitted):
+    data = jpeg_with_damaged_exif(IMAGES[0])
+    with pytest.warns(UserWarning, match=r"1 of the 1 images of X were read.*: X\[0\]: Corrupt EXIF"):
+        fitted.score_samples([data])
+    with (
+        Image.open(BytesIO(tiff_with_damaged_rows())) as image,
+        pytest.warns(UserWarning, match=r"X\[0\]: Fax4"),
+    ):
+        fitted.score_samples([image])
+
+
+def test_a_single_file_is_named_too(tmp_path):
+    path = tmp_path / "mask.jpg"
+    path.write_bytes(jpeg_with_damaged_exif(IMAGES[0]))
+    message = r"Read, but perhaps damaged: masks\[2\]: Corrupt EXIF data\."
+    with pytest.warns(UserWarning, match=message) as recorded:
+        read_mask_file(path, "masks[2]")
+    assert recorded[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"damaged: it: Corrupt EXIF data\."):
+        read_image(path, "it")
+
+
+def test_sizes_alone_are_read_without_a_word(tmp_path, paths):
+    assert image_size(paths[3]) == (40, 32)
+    for k, path in enumerate(paths[2:6]):
+        (tmp_path / "train/good").mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / f"train/good/{k}.jpg")
+    assert len(load_image_folder(tmp_path).train) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Pillow keeps libtiff to itself there")
+def test_what_libtiff_prints_names_the_file(fitted, capfd):
+    data = tiff_with_damaged_rows()
+    with Image.open(BytesIO(data)) as image:
+        image.load()
+    assert "Fax4Decode" in capfd.readouterr().err  # what the user would see of it
+    with pytest.warns(UserWarning, match=r"X\[1\]: Fax4Decode: .* at line \d+ of strip 0") as recorded:
+        fitted.score_samples([jpeg_with_damaged_exif(IMAGES[0]), data])
+    assert only(recorded).count("Fax4Decode: ") <= 3
+    assert capfd.readouterr().err == ""
+    with Image.open(BytesIO(data)) as image:
+        image.load()
+    assert "Fax4Decode" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Pillow keeps libtiff to itself there")
+def test_an_error_says_what_libtiff_said(tmp_path, capfd):
+    Image.fromarray(IMAGES[0]).save(tmp_path / "part.tif", compression="tiff_adobe_deflate")
+    data = bytearray((tmp_path / "part.tif").read_bytes())
+    with Image.open(BytesIO(data)) as image:
+        start = image.tag_v2[TiffImagePlugin.STRIPOFFSETS][0]
+    data[start + 100 : start + 120] = bytes(20)
+    (tmp_path / "part.tif").write_bytes(data)
+    with pytest.raises(ValueError, match=r"it could not be read as an image: .*; ZIPDecode: "):
+        read_image(tmp_path / "part.tif", "it")
+    assert capfd.readouterr().err == ""
+
+
+def test_many_pixels_are_no_complaint(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it warns from here, and raises from twice as many
+    Image.fromarray(IMAGES[0]).save(tmp_path / "part.png")
+    fitted.score_samples([tmp_path / "part.png"])
+    with pytest.warns(Image.DecompressionBombWarning):
+        Image.open(tmp_path / "part.png").close()
+
+
+def test_filters_and_handlers_are_left_as_they_were(fitted, paths):
+    shown, filters = warnings.showwarning, list(warnings.filters)
+    with pytest.warns(UserWarning, match="2 of the 12"):
+        fitted.score_samples(paths)
+    assert warnings.showwarning is shown
+    assert warnings.filters == filters
+
+
+def test_what_was_shown_once_is_not_shown_with_every_call_and_yet_files_are_named(fitted, paths):
+    def other():
+        warnings.warn("shown once", FutureWarning, stacklevel=1)
+
+    with warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("default")
+        for path in (paths[3], paths[7]):
+            Image.open(path).close()
+            fitted.score_samples([path])
+            other()
+    messages = [str(w.message).split(":")[0] for w in recorded]
+    assert messages.count("shown once") == 1
+    assert messages.count("1 of the 1 images of X were read, but their files may be damaged") == 2
+
+
+def test_filters_that_are_set_meanwhile_stay():
+    with warnings.catch_warnings():
+        with complaints_heard(), complaints_heard():
+            warnings.simplefilter("ignore", BytesWarning)
+        assert warnings.filters[0][:3:2] == ("ignore", BytesWarning)
+
+
+def test_warnings_of_other_threads_and_of_other_code_pass_by():
+    def read_beside_another_thread():
+        with complaints_noted() as noted:
+            other = threading.Thread(target=warnings.warn, args=("of another thread", RuntimeWarning))
+            other.start()
+            other.join()
+        return noted
+
+    with pytest.warns(RuntimeWarning, match="of another thread"):
+        assert read_beside_another_thread() == []
+    with pytest.warns(RuntimeWarning, match="after all"):
+        warnings.warn("after all", RuntimeWarning, stacklevel=1)
+
+
+def test_many_threads_read_at_once_and_each_names_its_own_file(tmp_path):
+    names = [str(k) for k in range(8)]
+    noted = {}
+
+    def read(name):
+        for _ in range(20):
+            with complaints_noted() as complaints:
+                warnings.warn(f"of {name}", UserWarning, stacklevel=1)
+            noted.setdefault(name, set()).update(complaints)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        threads = [threading.Thread(target=read, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert noted == {name: {f"of {name}"} for name in names}
