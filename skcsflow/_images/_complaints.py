@@ -21,6 +21,8 @@ __all__ = ["complaints_heard", "complaints_noted"]
 _MOST = 3
 """Complaints that are kept of a file: libtiff has one for each row of pixels."""
 
+_WARN_OF_FILES = ("PIL.Image", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin")
+
 _LIBTIFF_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
@@ -91,9 +93,9 @@ def _hear_warnings(hearing: ExitStack) -> None:
     filters = cast("list[Any]", warnings.filters)
     always = ("always", None, Warning, re.compile(r"PIL\."), 0)
     filters.insert(0, always)
-    for name, module in list(sys.modules.items()):
-        if name.startswith("PIL."):
-            vars(module).pop("__warningregistry__", None)  # what was shown, and would not be heard again
+    for name in _WARN_OF_FILES:
+        if name in sys.modules:  # what was shown before would not be heard again
+            vars(sys.modules[name]).pop("__warningregistry__", None)
     warnings.showwarning = show_or_note
 
     def end() -> None:
