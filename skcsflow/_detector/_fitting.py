@@ -2,10 +2,8 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from itertools import islice
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ from skcsflow._compute import (
     Processes,
     Runner,
     check_engine,
-    map_on_cores,
     on_new_thread,
     one_core,
     parameter_dtype,
@@ -35,8 +32,8 @@ from skcsflow._detector._parameters import (
     check_input_size,
 )
 from skcsflow._detector._persistence import place_model
-from skcsflow._detector._progress import with_progress
 from skcsflow._detector._thresholds import AUTO_FPR
+from skcsflow._detector._training_features import TrainingFeatures, readable_rows, training_features
 from skcsflow._detector._warnings import (
     LEAST_IMAGES,
     warn_of_few,
@@ -46,17 +43,12 @@ from skcsflow._detector._warnings import (
 )
 from skcsflow._digests import digest_of
 from skcsflow._features import (
-    FeatureCache,
-    FeatureMaps,
-    ImageFeatures,
-    extract_features,
-    gather_features,
     in_batches,
     open_cache,
 )
-from skcsflow._images import DIGEST_SIZE, Framing, ImageCollection, complaints_heard, is_row_matrix
+from skcsflow._images import DIGEST_SIZE, Framing, ImageCollection, is_row_matrix
 from skcsflow._labels import normal_rows
-from skcsflow._scoring import MapMaker, join_frames, score_features
+from skcsflow._scoring import MapMaker, score_features
 from skcsflow._training import FlowTrainer, initialize_whitening, resolve_n_epochs
 from skcsflow._version import __version__
 from skcsflow.calibration import prediction_limit
@@ -66,28 +58,6 @@ __all__ = ["FittingMixin"]
 
 HELD_OUT_SHARE = 0.2
 """Share of the training images that are held out."""
-
-
-class TrainingFeatures(NamedTuple):
-    """Feature maps of the training images.
-
-    Attributes
-    ----------
-    features : sequence of Tensors or MappedMaps of shape (n_frames, channels, H_s, W_s)
-        Of all frames, image by image; one per scale.
-    sizes : list of tuples of int (H, W)
-        Sizes that the images came in.
-    counts : ndarray of int
-        Number of frames of each image.
-    """
-
-    features: Sequence[FeatureMaps]
-    sizes: list[tuple[int, int]]
-    counts: NDArray[np.int64]
-
-    def frames_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which frames are those of these images."""
-        return np.flatnonzero(np.isin(np.repeat(np.arange(len(self.counts)), self.counts), rows))
 
 
 class FittingMixin:
@@ -187,7 +157,8 @@ class FittingMixin:
         check_engine(self.engine, self.precision, device)
         precision = resolve_precision(self.precision, device)
         images = self._check_X(X, reset=reset)
-        rows = self._readable_rows(images, normal_rows(y, len(images), is_table=is_row_matrix(X)), n_threads)
+        normal = normal_rows(y, len(images), is_table=is_row_matrix(X))
+        rows = readable_rows(images, normal, n_threads, goes_on=self.on_error != "raise")
         images.contents = set()
         model_seed, order_seed = processes.from_first(self._draw_seeds())
         has_few = len(rows) < LEAST_IMAGES
@@ -205,7 +176,9 @@ class FittingMixin:
         cache = open_cache(self.memory)
         if processes.n > 1:
             self._check_processes(processes, runner, images, rows, n_epochs, lr_schedule)
-        with self._training_features(runner, images, rows, n_threads, cache, processes) as training:
+        with training_features(
+            runner, images, rows, n_threads, cache, processes, verbose=self.verbose
+        ) as training:
             warn_of_large_tiles(images.framing.tile_size, training.sizes, self.tile_size)
             features = training.features
             checkpoint = None
@@ -245,7 +218,12 @@ class FittingMixin:
                 model.statistics.initialize(maps for *_, maps in compared)
             judged = held_out if self.contamination == "auto" else np.arange(len(rows))
             make_map = MapMaker(runner.map_generator, images.framing)
-            scores, peaks = self._score_training_images(runner, training, judged, make_map, n_threads)
+            scores, peaks = training.score(runner, judged, make_map, n_threads)
+        if n_bad := np.sum(~(np.isfinite(scores) & np.isfinite(peaks))):
+            raise ValueError(
+                f"Training diverged: the scores or maps of {n_bad} training images are not finite. "
+                f"Lower learning_rate={self.learning_rate!r}."
+            )
         if cache is not None:
             cache.warn()
         self._framing = images.framing
@@ -324,20 +302,6 @@ class FittingMixin:
             given["the images, in their order"] = digest_of({"": names})
         processes.check_alike(given)
 
-    def _readable_rows(
-        self, images: ImageCollection, rows: NDArray[np.int64], n_threads: int
-    ) -> NDArray[np.int64]:
-        """The rows that can be read; an error where one can't and none may be left out."""
-        if self.on_error == "raise":
-            images.check_files(rows.tolist())
-            return rows
-        with complaints_heard():
-            readable = rows[list(map_on_cores(images.is_readable, rows.tolist(), n_threads))]
-        images.warn_of_errors("They are left out of the training.")
-        if len(readable) == 0:
-            raise ValueError("No image of X can be read.")
-        return readable
-
     def _hold_out(self, n_images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to train on, and rows to compare energies with and to set thresholds by."""
         rows = np.arange(n_images)
@@ -363,67 +327,6 @@ class FittingMixin:
         )
         seeds: list[int] = random_state.randint(np.iinfo(np.int32).max, size=2).tolist()
         return seeds
-
-    @contextmanager
-    def _training_features(
-        self,
-        runner: Runner,
-        images: ImageCollection,
-        rows: NDArray[np.int64],
-        n_threads: int,
-        cache: FeatureCache | None,
-        processes: Processes,
-    ) -> Iterator[TrainingFeatures]:
-        """Feature maps of the training images, for as long as the context lasts."""
-        folder = None if cache is None else cache.folder
-        sizes: list[tuple[int, int]] = []
-        counts: list[int] = []
-
-        mine = rows[processes.rank :: processes.n]
-        extracted = extract_features(runner, images, mine, n_threads=n_threads, cache=cache)
-        if processes.n > 1:
-            on_cpu = (f._replace(frames=[[m.cpu() for m in maps] for maps in f.frames]) for f in extracted)
-            extracted = processes.in_turn(on_cpu, len(rows))
-
-        def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
-            with complaints_heard():
-                for item in items:
-                    sizes.append(item.size)
-                    counts.append(len(item.frames))
-                    yield from item.frames
-
-        with (
-            closing(with_progress(extracted, len(rows), "features", self.verbose)) as items,
-            gather_features(maps_of(items), len(rows), runner.device, folder) as features,
-        ):
-            if processes.n > 1:
-                for contents, values in processes.gather((images.contents, images.ranges.values())):
-                    images.contents = (images.contents or set()) | (contents or set())
-                    images.ranges.merge(values)
-            yield TrainingFeatures(features, sizes, np.array(counts))
-
-    def _score_training_images(
-        self,
-        runner: Runner,
-        training: TrainingFeatures,
-        rows: NDArray[np.int64],
-        make_map: MapMaker,
-        n_threads: int,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Scores of images of these rows, and the highest value of each one's map at its own size."""
-        scores, peaks = np.empty((2, len(rows)))  # a map at a time: those of all would fill the memory
-        frames = training.frames_of(rows)
-        with closing(score_features(runner, training.features, frames, n_threads=n_threads)) as scored:
-            for i, row in enumerate(rows):
-                image = join_frames(list(islice(scored, training.counts[row])), training.sizes[row])
-                scores[i], peaks[i] = -image.anomaly_score, make_map(image).max()
-        n_bad = np.sum(~(np.isfinite(scores) & np.isfinite(peaks)))
-        if n_bad:
-            raise ValueError(
-                f"Training diverged: the scores or maps of {n_bad} training images are not finite. "
-                f"Lower learning_rate={self.learning_rate!r}."
-            )
-        return scores, peaks
 
     def _set_fitted(
         self, runner: Runner, trainer: FlowTrainer, is_continued: bool, n_epochs: int | str
