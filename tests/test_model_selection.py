@@ -605,8 +605,7 @@ def test_scorers_have_names_and_docs():
     assert all("defects as the positive class" in scorer.__doc__ for scorer in SCORERS)
 
 
-@pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
-def test_scorers_multi_metric_search(table, n_jobs):
+def test_scorers_multi_metric_search(table):
     X, defect = table
     scoring = {scorer.__name__: scorer for scorer in SCORERS}
     forest = IsolationForest(n_estimators=10, random_state=0)
@@ -616,7 +615,6 @@ def test_scorers_multi_metric_search(table, n_jobs):
         scoring=scoring,
         refit="anomaly_roc_auc",
         cv=OneClassKFold(3),
-        n_jobs=n_jobs,
     )
     search.fit(X, as_labels(defect, "pm1"))
     for name, scorer in scoring.items():

@@ -45,7 +45,6 @@ from skcsflow._images import (
     ImageCollection,
     check_images,
     check_rows,
-    complaints_heard,
     is_row_matrix,
     resolve_image_shape,
 )
@@ -546,8 +545,7 @@ class CSFlowDetector(
     def _then_warn(
         self, scored: Generator[ImageScores, None, None], images: ImageCollection, cache: FeatureCache | None
     ) -> Generator[ImageScores, None, None]:
-        with complaints_heard():
-            yield from with_progress(scored, len(images), "scores and maps", self.verbose)
+        yield from with_progress(scored, len(images), "scores and maps", self.verbose)
         if cache is not None:
             cache.warn()
         images.warn_of_errors("Their scores and maps are NaN.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from skcsflow._compute import Processes, Runner, map_on_cores
 from skcsflow._detector._progress import with_progress
 from skcsflow._features import FeatureCache, FeatureMaps, ImageFeatures, extract_features, gather_features
-from skcsflow._images import ImageCollection, complaints_heard
+from skcsflow._images import ImageCollection
 from skcsflow._scoring import MapMaker, join_frames, score_features
 
 __all__ = ["TrainingFeatures", "readable_rows", "training_features"]
@@ -60,8 +60,7 @@ def readable_rows(
     if not goes_on:
         images.check_files(rows.tolist())
         return rows
-    with complaints_heard():
-        readable = rows[list(map_on_cores(images.is_readable, rows.tolist(), n_threads))]
+    readable = rows[list(map_on_cores(images.is_readable, rows.tolist(), n_threads))]
     images.warn_of_errors("They are left out of the training.")
     if len(readable) == 0:
         raise ValueError("No image of X can be read.")
@@ -90,11 +89,10 @@ def training_features(
         extracted = processes.in_turn(on_cpu, len(rows))
 
     def maps_of(items: Iterable[ImageFeatures]) -> Iterator[list[Tensor]]:
-        with complaints_heard():
-            for item in items:
-                sizes.append(item.size)
-                counts.append(len(item.frames))
-                yield from item.frames
+        for item in items:
+            sizes.append(item.size)
+            counts.append(len(item.frames))
+            yield from item.frames
 
     with (
         closing(with_progress(extracted, len(rows), "features", verbose)) as items,

@@ -1,7 +1,6 @@
 """Any images that a user has -> checked tensors. The one place where image files are read."""
 
 from skcsflow._images._collection import DIGEST_SIZE, ImageCollection, check_images
-from skcsflow._images._complaints import complaints_heard
 from skcsflow._images._containers import EXTENSIONS, as_sequence, list_images, visible_entries, walk_files
 from skcsflow._images._framing import LARGEST_SIDE, SMALLEST_TILE, Framing
 from skcsflow._images._masks import mask_files, read_mask_file
@@ -27,7 +26,6 @@ __all__ = [
     "as_sequence",
     "check_images",
     "check_rows",
-    "complaints_heard",
     "content_size",
     "image_size",
     "is_row_matrix",

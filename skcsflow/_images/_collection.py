@@ -19,7 +19,6 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from skcsflow._checks import as_array, user_stack_level
-from skcsflow._images._complaints import complaints_heard
 from skcsflow._images._containers import IMAGE_TYPES, as_sequence, check_tensor, is_arrow_table, is_missing
 from skcsflow._images._framing import Framing
 from skcsflow._images._ranges import ValueRanges
@@ -86,7 +85,7 @@ class ImageCollection(Sequence[Tensor]):
     errors : dict of int to str
         Of images that could not be read, where one goes on without them.
     complaints : dict of int to str
-        What Pillow said against images that it read all the same.
+        What Pillow or libtiff said against images that they read all the same.
     framing : Framing
         Which parts of an image :meth:`frames` gives; at first all of it.
     """
@@ -154,7 +153,7 @@ class ImageCollection(Sequence[Tensor]):
         chosen = range(len(self)) if rows is None else list(rows)
         # In parts, as handing each file to a thread by itself takes longer than opening a local one.
         parts = [chosen[k : k + 16] for k in range(0, len(chosen), 16)]
-        with complaints_heard(), ThreadPoolExecutor(_N_HEADERS) as threads:
+        with ThreadPoolExecutor(_N_HEADERS) as threads:
             checked = threads.map(check, parts) if len(parts) > 1 else map(check, parts)
             errors = {row: error for found in checked for row, error in found.items()}
         if errors:
@@ -185,8 +184,8 @@ class ImageCollection(Sequence[Tensor]):
         if self.complaints:
             shown = _join(list(dict(sorted(self.complaints.items())).values()))
             warnings.warn(
-                f"{len(self.complaints)} of the {len(self)} images of X were read, but their files may be damaged: "
-                f"{shown}. Look at them; saved anew, those that look right are read without a warning.",
+                f"X has images that were read, but whose files may be damaged ({len(self.complaints)} of {len(self)}): "
+                f"{shown}. Look at them; those that look right give no warning once they are saved anew.",
                 stacklevel=user_stack_level(),
             )
 

@@ -108,11 +108,10 @@ def _naming(name: str, on_complaint: OnComplaint | None = None) -> Iterator[None
                 f"{name} has more pixels than Pillow opens: {error} Where such images are meant, set "
                 "PIL.Image.MAX_IMAGE_PIXELS, and max_pixels."
             ) from error
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{name} could not be read as an image: no format that Pillow knows") from error
         except Exception as error:  # decoders raise all kinds of errors on damaged files
-            reasons = "; ".join([str(error), *complaints])
-            raise ValueError(f"{name} could not be read as an image: {reasons}") from error
+            is_unknown = isinstance(error, UnidentifiedImageError)
+            reasons = ["no format that Pillow knows" if is_unknown else str(error), *complaints]
+            raise ValueError(f"{name} could not be read as an image: {'; '.join(reasons)}") from error
     if complaints:
         complaint = f"{name}: {'; '.join(complaints)}"
         if on_complaint is None:
