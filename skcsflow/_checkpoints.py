@@ -2,14 +2,13 @@
 
 import os
 import time
-import warnings
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 import torch
 
-from skcsflow._checks import as_path, user_stack_level
+from skcsflow._checks import as_path, warn
 from skcsflow._digests import digest_of
 from skcsflow._whole_files import writing_whole
 
@@ -89,9 +88,8 @@ class Checkpoint:
         if is_whole:
             self.seed, self.saved = content["seed"], content["state"]
             return
-        warnings.warn(
+        warn(
             f"The checkpoint {str(self.path)!r} is damaged. The training begins anew.",
-            stacklevel=user_stack_level(),
         )
 
     @property
@@ -113,10 +111,9 @@ class Checkpoint:
                 content = {"seed": self.seed, "state": state}
                 torch.save({**content, "digest": digest_of(content)}, unfinished)
         except (OSError, RuntimeError) as error:  # torch's, where a disk is full
-            warnings.warn(
+            warn(
                 f"The state of the training can't be saved in checkpoint={str(self.path.parent)!r}: {error}. The "
                 "training goes on, and can't be resumed from here.",
-                stacklevel=user_stack_level(),
             )
         end = time.monotonic()
         self._next_save = end + (end - start) / SAVING_SHARE

@@ -4,7 +4,9 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,12 +29,13 @@ __all__ = [
     "check_regular_file",
     "check_size",
     "check_weights",
+    "collected_warnings",
     "count_rows",
     "expand_home",
     "explain_nan",
     "fit_context",
-    "user_stack_level",
     "validate_params",
+    "warn",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -407,9 +410,29 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
-def user_stack_level() -> int:
-    """The `stacklevel` with which :func:`warnings.warn`, where this is called, shows the user's own line."""
-    level, frame = 1, sys._getframe(1)
+class _Collector(threading.local):
+    warnings: list[tuple[type[Warning], str]] | None = None
+
+
+_collector = _Collector()
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of the user's own line, or in the list of :func:`collected_warnings`."""
+    if _collector.warnings is not None:
+        _collector.warnings.append((category, message))
+        return
+    level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
         level, frame = level + 1, frame.f_back
-    return level
+    warnings.warn(message, category, stacklevel=level)
+
+
+@contextlib.contextmanager
+def collected_warnings() -> Iterator[list[tuple[type[Warning], str]]]:
+    """Collect the warnings that this package gives in this thread; recording all would change those of others."""
+    before, _collector.warnings = _collector.warnings, []
+    try:
+        yield _collector.warnings
+    finally:
+        _collector.warnings = before

@@ -1,11 +1,8 @@
 """A detector for each group of images, such as each product, from one table."""
 
 import re
-import threading
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -17,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from skcsflow._checks import fit_context, user_stack_level
+from skcsflow._checks import collected_warnings, fit_context, warn
 from skcsflow._detector import DOCUMENTATION, CSFlowDetector, pack_together, share_backbone, unpack_together
 from skcsflow._labels import is_defect
 
@@ -356,10 +353,9 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         for (category, _), given in alike.items():
             of_groups, message = list(dict.fromkeys(name for name, _ in given)), given[0][1]
             few = ", ".join(map(repr, of_groups[:3])) + (", ..." if len(of_groups) > 3 else "")
-            warnings.warn(
+            warn(
                 f"{message} (In {len(of_groups)} of {len(groups)} groups: {few}.)",
                 category,
-                stacklevel=user_stack_level(),
             )
         return [result for result, _ in done]
 
@@ -496,22 +492,11 @@ def _recorded(
     def translate(message: str) -> str:
         return _ROW.sub(lambda match: f"X[{rows.get(int(match[1]), match[1])}]", message)
 
-    with _recorded_warnings() as caught:
+    with collected_warnings() as caught:
         try:
             result = function(*arguments)
         except (ValueError, TypeError, OSError) as error:
             message = f"{translate(str(error))} (In the group {group.name!r}.)"
             kind = type(error) if type(error) in _PLAIN_ERRORS else ValueError
             raise kind(message) from error
-    return result, [(warning.category, translate(str(warning.message))) for warning in caught]
-
-
-@contextmanager
-def _recorded_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    # Recording changes what all threads of a process do with warnings.
-    if threading.current_thread() is not threading.main_thread():
-        yield []
-        return
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
+    return result, [(category, translate(message)) for category, message in caught]

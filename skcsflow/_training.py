@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from skcsflow._checkpoints import Checkpoint
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import warn
 from skcsflow._compute import (
     CoreThreads,
     Processes,
@@ -353,11 +352,10 @@ class FlowTrainer:
         self._n_halvings += 1
         self._recorded.clear()
         torch.cuda.empty_cache()
-        warnings.warn(
+        warn(
             f"The GPU's memory doesn't hold the training of {size} images at a time. From now on gradients of "
             f"batch_size={self.batch_size} images are summed up over parts of {-(-size // 2)}, which gives the same "
             "results but for the last digits.",
-            stacklevel=user_stack_level(),
         )
 
     def _is_recorded(self, flow: CrossScaleFlow, device: torch.device) -> bool:

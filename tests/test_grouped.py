@@ -209,8 +209,10 @@ def test_images_that_cannot_be_read_do_not_count_in_the_score(table):
         "group": ["nut"] * 3 + ["pin"] * 2,
         "image": [*of(table, "nut")[:3], of(table, "pin")[0], np.zeros((4, 0))],
     }
-    with pytest.warns(UserWarning, match=r"X\[4\] has shape \(4, 0\).* \(In 1 of 2 groups: 'pin'\.\)"):
-        score = grouped.score(bad)
+    for n_jobs in (2, 1):  # threads, and none
+        grouped.set_params(n_jobs=n_jobs)
+        with pytest.warns(UserWarning, match=r"X\[4\] has shape \(4, 0\).* \(In 1 of 2 groups: 'pin'\.\)"):
+            score = grouped.score(bad)
     nut = grouped.detectors_["nut"].score(bad["image"][:3])
     pin = grouped.detectors_["pin"].score(bad["image"][3:4])
     assert score == pytest.approx((3 * nut + pin) / 4)

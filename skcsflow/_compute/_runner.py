@@ -3,7 +3,6 @@
 import copy
 import os
 import threading
-import warnings
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import warn
 from skcsflow._compute._device import autocast, backbone_layout, cuda_kernels
 from skcsflow._compute._openvino import CompiledNetwork
 from skcsflow._compute._recorded import RecordedFunction
@@ -328,10 +327,9 @@ class Runner:
             self._prepared.clear()  # recorded for the larger batch, they hold its memory
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-        warnings.warn(
+        warn(
             f"The memory of {self.device} doesn't hold {size} images at a time. From now on {self._batch_size} are "
             "computed together, which gives the same results but for the last digits.",
-            stacklevel=user_stack_level(),
         )
 
     def _run_recorded(self, function: Function, network: nn.Module, batch: list[Tensor]) -> list[Tensor]:

@@ -1,7 +1,6 @@
 """The scikit-learn estimator: its parameters, its methods that fit, and its scores. No tensor maths here."""
 
 import os
-import warnings
 from collections.abc import Generator, Sequence
 from typing import Any, ClassVar, Self
 
@@ -12,7 +11,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skcsflow._checks import fit_context, user_stack_level
+from skcsflow._checks import fit_context, warn
 from skcsflow._compute import (
     Runner,
     check_engine,
@@ -553,11 +552,10 @@ class CSFlowDetector(
         images.warn_of_values(self._trained_values)
         n_known = len(self._known_images() & images.contents) if images.contents else 0
         if n_known:
-            warnings.warn(
+            warn(
                 f"{n_known} of the {len(images)} images of X were fitted on. Their scores are better than those of "
                 "fresh good images, of which far more will be flagged than was asked for. Pass images that were not "
                 "fitted on, or all that were, with cv.",
-                stacklevel=user_stack_level(),
             )
 
     def _known_images(self) -> set[bytes]:

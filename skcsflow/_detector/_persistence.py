@@ -1,6 +1,5 @@
 """Fitted model <-> plain numpy arrays and versions, for pickle and joblib."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import timm
 import torch
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import warn
 from skcsflow._compute import backbone_layout
 from skcsflow._digests import digest_of
 from skcsflow._version import __version__
@@ -178,11 +177,10 @@ def warn_of_other_versions(packed: dict[str, Any]) -> None:
     """Warn where a model was packed by another version of a package it depends on."""
     for name, stored in packed["versions"].items():
         if stored != _VERSIONS[name]:
-            warnings.warn(
+            warn(
                 f"This CSFlowDetector was saved with {name} {stored} and is loaded with {name} {_VERSIONS[name]}; "
                 "scores may differ.",
                 UserWarning,
-                stacklevel=user_stack_level(),
             )
 
 

@@ -1,7 +1,6 @@
 """Feature maps kept on disk, each image's once for all processes."""
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from hashlib import blake2b
@@ -15,7 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
 
-from skcsflow._checks import as_path, user_stack_level
+from skcsflow._checks import as_path, warn
 from skcsflow._whole_files import writing_whole
 
 __all__ = ["CachedFeatures", "FeatureCache", "FeatureCacheInfo", "feature_cache_info", "open_cache"]
@@ -142,16 +141,14 @@ class FeatureCache:
         """Warn once of all entries that were damaged, and once of all that could not be kept."""
         if self._damaged:
             n = len(self._damaged)
-            warnings.warn(
+            warn(
                 f"The feature cache {self._name} had {n} damaged {'entry' if n == 1 else 'entries'}. The features of "
                 "these images were computed anew.",
-                stacklevel=user_stack_level(),
             )
         if self._not_kept:
             error = next(iter(self._not_kept.values()))
-            warnings.warn(
+            warn(
                 f"The features of {len(self._not_kept)} images could not be kept in {self._name}: {error.strerror}.",
-                stacklevel=user_stack_level(),
             )
 
     def _load(self, key: str) -> Any:

@@ -3,7 +3,6 @@
 import os
 import re
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +17,7 @@ from PIL import Image
 from scipy.sparse import issparse
 from torch import Tensor
 
-from skcsflow._checks import as_array, user_stack_level
+from skcsflow._checks import as_array, warn
 from skcsflow._images._containers import IMAGE_TYPES, as_sequence, check_tensor, is_arrow_table, is_missing
 from skcsflow._images._framing import Framing
 from skcsflow._images._ranges import ValueRanges
@@ -177,16 +176,15 @@ class ImageCollection(Sequence[Tensor]):
         """Warn where one went on without images, and say what became of them."""
         if self.errors:
             errors = dict(sorted(self.errors.items()))
-            warnings.warn(f"{self._list_errors(errors)} {consequence}", stacklevel=user_stack_level())
+            warn(f"{self._list_errors(errors)} {consequence}")
 
     def warn_of_complaints(self) -> None:
         """Warn of images that were read, though Pillow or libtiff said something against their files."""
         if self.complaints:
             shown = _join(list(dict(sorted(self.complaints.items())).values()))
-            warnings.warn(
+            warn(
                 f"X has images that were read, but whose files may be damaged ({len(self.complaints)} of {len(self)}): "
                 f"{shown}. Look at them; those that look right give no warning once they are saved anew.",
-                stacklevel=user_stack_level(),
             )
 
     def _note_complaint(self, i: int) -> Callable[[str], object]:

@@ -1,12 +1,11 @@
 """Values of images, and warnings where they can't be what was meant."""
 
 import threading
-import warnings
 
 import torch
 from torch import Tensor
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import warn
 
 __all__ = ["ValueRanges"]
 
@@ -85,10 +84,9 @@ class ValueRanges:
         if not self._of_types:
             return
         if trained is None and self._all_are_plain:
-            warnings.warn(
+            warn(
                 "Every image of X has one value all over: there is nothing to learn, and all other images will be "
                 "called anomalous. Look at what was read.",
-                stacklevel=user_stack_level(),
             )
         scaled = [[self._scale(kind, value) for value in pair] for kind, pair in self._of_types.items()]
         lowest, highest = min(low for low, _ in scaled), max(high for _, high in scaled)
@@ -119,10 +117,9 @@ class ValueRanges:
             reason = f"Scaled, they reach up to {_rounded(highest)}, those of the training images to {_rounded(known)}"
         else:
             return
-        warnings.warn(
+        warn(
             f"X holds {' and '.join(sorted(self._of_types))} values up to {_rounded(largest)}. {reason}. Set "
             "value_range=(low, high) to the values of black and white, or convert the images.",
-            stacklevel=user_stack_level(),
         )
 
     def _scale(self, kind: str, value: float) -> float:

@@ -4,7 +4,6 @@ import math
 import os
 import struct
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from skcsflow._checks import check_regular_file, expand_home, user_stack_level
+from skcsflow._checks import check_regular_file, expand_home, warn
 from skcsflow._images._complaints import complaints_noted
 from skcsflow._images._remote import is_url, read_url
 
@@ -115,7 +114,7 @@ def _naming(name: str, on_complaint: OnComplaint | None = None) -> Iterator[None
     if complaints:
         complaint = f"{name}: {'; '.join(complaints)}"
         if on_complaint is None:
-            warnings.warn(f"Read, but perhaps damaged: {complaint}", stacklevel=user_stack_level())
+            warn(f"Read, but perhaps damaged: {complaint}")
         else:
             on_complaint(complaint)
 

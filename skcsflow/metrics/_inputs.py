@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skcsflow._checks import as_array, check_weights, explain_nan, user_stack_level
+from skcsflow._checks import as_array, check_weights, explain_nan, warn
 from skcsflow._images import mask_files
 from skcsflow.datasets import read_mask
 
@@ -152,11 +151,10 @@ class Pixels:
 
 def warn_undefined(metric: str, missing: str, sample_weight: ArrayLike | None) -> None:
     """Warn, as scikit-learn does, that a metric is NaN because one kind of images or pixels is missing."""
-    warnings.warn(
+    warn(
         f"There are no {missing}{' of non-zero weight' if sample_weight is not None else ''}. "
         f"{metric} is not defined in that case and is NaN.",
         UndefinedMetricWarning,
-        stacklevel=user_stack_level(),
     )
 
 

@@ -1,6 +1,5 @@
 """Cross-validation for detectors that learn from normal rows only."""
 
-import warnings
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, ClassVar
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import BaseCrossValidator
 
-from skcsflow._checks import as_random_state, count_rows, user_stack_level
+from skcsflow._checks import as_random_state, count_rows, warn
 from skcsflow._labels import check_labels, is_defect
 
 __all__ = ["OneClassKFold"]
@@ -212,11 +211,10 @@ class OneClassKFold(BaseCrossValidator):
         n_without = max(self.n_splits - len(np.unique(folds[defect])) for folds in repeats)
         if n_defects > 0 and n_without > 0:
             in_groups = "" if n_defects < self.n_splits else " in too few groups"
-            warnings.warn(
+            warn(
                 f"{n_without} of the n_splits={self.n_splits} test folds hold no defect, because y has {n_defects}"
                 f"{in_groups}. Scores such as the ROC AUC are undefined there.",
                 UserWarning,
-                stacklevel=user_stack_level(),
             )
 
 

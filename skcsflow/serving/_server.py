@@ -2,13 +2,12 @@
 
 import signal
 import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import uvicorn
 
-from skcsflow._checks import user_stack_level
+from skcsflow._checks import warn
 from skcsflow.serving._app import create_app
 from skcsflow.serving._detectors import Source
 
@@ -59,9 +58,8 @@ def serve(
         Where others can reach it, and there is no API key.
     """
     if host not in ("127.0.0.1", "::1", "localhost") and api_key is None:
-        warnings.warn(
+        warn(
             f"host={host!r} can be reached from other machines, and api_key is None: whoever reaches it may use it.",
-            stacklevel=user_stack_level(),
         )
     app = create_app(
         detectors,
