@@ -58,3 +58,10 @@ def test_run_parts_measures_again_with_other_options(run):
     run("--sizes", "64", "--n-images", "4")
     _, measured, _ = run("--sizes", "64", "--n-images", "4", "--repeats", "5")
     assert measured == [(64, "float32", 4, 5)]
+
+
+def test_every_benchmark_is_in_the_documentations_list():
+    root = Path(__file__).parents[1]
+    names = [path.stem for path in (root / "benchmarks").glob("[a-z]*.py")]
+    page = (root / "docs/benchmarks.rst").read_text(encoding="utf-8")
+    assert [name for name in names if f"``benchmarks.{name}``" not in page] == []
