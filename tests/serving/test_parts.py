@@ -11,7 +11,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 
-from skcsflow import CSFlowDetector
+from skcsflow import CSFlowDetector, GroupedDetector, load, save
 from skcsflow.serving import create_app, serve, watch
 from skcsflow.serving._batches import Batches
 from skcsflow.serving._detectors import Detectors
@@ -41,6 +41,18 @@ def test_detectors_with_the_same_backbone_share_it(
     assert detectors.reload() == ["calibrated", "other"]
     assert (backbone(detectors["different"]), backbone(detectors["given"])) == before
     assert backbone(detectors["calibrated"]) is before[1]
+
+
+def test_detectors_of_groups_are_taken_by_their_names(tiny_params, grey_images, tmp_path):
+    table = {"group": ["nut", "bolt"] * 8, "image": list(grey_images[:16])}
+    grouped = GroupedDetector(CSFlowDetector(**tiny_params)).fit(table)
+    save(grouped, tmp_path / "plant.joblib")
+    detectors = Detectors(load(tmp_path / "plant.joblib").detectors_)
+    assert detectors.names() == ["bolt", "nut"]
+    np.testing.assert_array_equal(
+        detectors["nut"].detector.score_samples(grey_images[:4]),
+        grouped.detectors_["nut"].score_samples(grey_images[:4]),
+    )
 
 
 def test_given_detector_is_copied_and_stays_as_it_is(fitted_copy, tmp_path):
