@@ -155,7 +155,7 @@ def test_run_broken_categories_do_not_stop_the_others(tree, state, capsys):
     assert list(results) == [("tiles", "tiny")]
     assert list(errors) == [("cells", "tiny"), ("fabric", "tiny"), ("nowhere", "tiny")]
     output = capsys.readouterr().out
-    assert re.search(r"failed: cells / tiny: ValueError: .*000\.png' cannot be read", output)
+    assert re.search(r"failed: cells / tiny: ValueError: .*000\.png' could not be read", output)
     assert re.search(r"failed: fabric / tiny: ValueError: .*got 0 good and 3 defective", output)
     assert re.search(r"failed: nowhere / tiny: FileNotFoundError: .*nowhere", output)
 
