@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, TiffImagePlugin, features
 from sklearn.base import clone
 
-from skcsflow._images import image_size, read_image, read_mask_file
+from skcsflow._images import check_images, image_size, read_image, read_mask_file
 from skcsflow._images._complaints import complaints_noted
 from skcsflow.datasets import load_image_folder
 
@@ -133,14 +133,18 @@ def test_what_libtiff_prints_names_the_file(fitted, capfd):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Pillow keeps libtiff to itself there")
-def test_an_error_says_what_libtiff_said(tmp_path, capfd):
-    Image.fromarray(IMAGES[0]).save(tmp_path / "part.tif", compression="tiff_adobe_deflate")
+@pytest.mark.parametrize(
+    ("compression", "said"),
+    [("tiff_adobe_deflate", "ZIPDecode: "), ("tiff_lzw", "libtiff: Using code not yet")],
+)
+def test_an_error_says_what_libtiff_said(tmp_path, capfd, compression, said):
+    Image.fromarray(IMAGES[0]).save(tmp_path / "part.tif", compression=compression)
     data = bytearray((tmp_path / "part.tif").read_bytes())
     with Image.open(BytesIO(data)) as image:
         start = image.tag_v2[TiffImagePlugin.STRIPOFFSETS][0]
-    data[start + 100 : start + 120] = bytes(20)
+    data[start + 100 : start + 120] = bytes([0 if "deflate" in compression else 255] * 20)
     (tmp_path / "part.tif").write_bytes(data)
-    with pytest.raises(ValueError, match=r"it could not be read as an image: .*; ZIPDecode: "):
+    with pytest.raises(ValueError, match=f"it could not be read as an image: .*; {said}"):
         read_image(tmp_path / "part.tif", "it")
     assert capfd.readouterr().err == ""
 
@@ -247,6 +251,20 @@ def test_warnings_of_other_threads_and_of_other_code_pass_by():
         assert read_beside_another_thread() == ["of this file"]
     with pytest.warns(UserWarning, match="after all"):
         warn_of_a_file("after all")
+
+
+def test_each_complaint_is_kept_once_and_three_of_a_file():
+    with complaints_noted() as noted:
+        for text in "aabbcde":
+            warn_of_a_file(text)
+    assert noted == ["a", "b", "c"]
+
+
+def test_files_are_named_in_their_order(paths):
+    images = check_images(list(map(str, paths)), 3)
+    images.complaints = {7: "X[7]: second", 3: "X[3]: first"}  # as threads come to them
+    with pytest.warns(UserWarning, match=r"X\[3\]: first; X\[7\]: second"):
+        images.warn_of_complaints()
 
 
 def test_reading_within_reading_takes_only_its_own():
