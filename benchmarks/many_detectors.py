@@ -116,7 +116,7 @@ def main() -> None:
     )
     parser.add_argument("--n-products", type=int, nargs="+", default=[10, 40, 200])
     parser.add_argument("--n-images", type=int, default=20)
-    parser.add_argument("--n-epochs", type=lambda given: given if given == "auto" else int(given), default=1)
+    parser.add_argument("--n-epochs", type=int, default=1)
     parser.add_argument("--input-size", type=int, default=128)
     parser.add_argument("--n-jobs", type=int, default=None)
     args = parser.parse_args()

@@ -88,9 +88,7 @@ class Checkpoint:
         if is_whole:
             self.seed, self.saved = content["seed"], content["state"]
             return
-        warn(
-            f"The checkpoint {str(self.path)!r} is damaged. The training begins anew.",
-        )
+        warn(f"The checkpoint {str(self.path)!r} is damaged. The training begins anew.")
 
     @property
     def is_due(self) -> bool:
@@ -113,7 +111,7 @@ class Checkpoint:
         except (OSError, RuntimeError) as error:  # torch's, where a disk is full
             warn(
                 f"The state of the training can't be saved in checkpoint={str(self.path.parent)!r}: {error}. The "
-                "training goes on, and can't be resumed from here.",
+                "training goes on, and can't be resumed from here."
             )
         end = time.monotonic()
         self._next_save = end + (end - start) / SAVING_SHARE

@@ -353,10 +353,7 @@ class GroupedDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         for (category, _), given in alike.items():
             of_groups, message = list(dict.fromkeys(name for name, _ in given)), given[0][1]
             few = ", ".join(map(repr, of_groups[:3])) + (", ..." if len(of_groups) > 3 else "")
-            warn(
-                f"{message} (In {len(of_groups)} of {len(groups)} groups: {few}.)",
-                category,
-            )
+            warn(f"{message} (In {len(of_groups)} of {len(groups)} groups: {few}.)", category)
         return [result for result, _ in done]
 
     def _known_groups(self, X: Any, y: ArrayLike | None = None) -> list[Group]:

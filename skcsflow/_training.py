@@ -355,7 +355,7 @@ class FlowTrainer:
         warn(
             f"The GPU's memory doesn't hold the training of {size} images at a time. From now on gradients of "
             f"batch_size={self.batch_size} images are summed up over parts of {-(-size // 2)}, which gives the same "
-            "results but for the last digits.",
+            "results but for the last digits."
         )
 
     def _is_recorded(self, flow: CrossScaleFlow, device: torch.device) -> bool:

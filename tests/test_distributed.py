@@ -87,8 +87,8 @@ def images():
 
 @pytest.mark.parametrize(
     ("n", "params"),
-    [(2, {}), (4, {"batch_size": 3, "precision": "float64"})],
-    ids=["2", "4"],
+    [(2, {}), (4, {}), (4, {"batch_size": 3, "precision": "float64"})],
+    ids=["2", "4", "float64"],
 )
 def test_processes_fit_the_same_detector_as_one(images, tmp_path, n, params):
     detector = CSFlowDetector(**{**PARAMS, **params})

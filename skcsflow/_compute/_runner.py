@@ -329,7 +329,7 @@ class Runner:
                 torch.cuda.empty_cache()
         warn(
             f"The memory of {self.device} doesn't hold {size} images at a time. From now on {self._batch_size} are "
-            "computed together, which gives the same results but for the last digits.",
+            "computed together, which gives the same results but for the last digits."
         )
 
     def _run_recorded(self, function: Function, network: nn.Module, batch: list[Tensor]) -> list[Tensor]:

@@ -555,7 +555,7 @@ class CSFlowDetector(
             warn(
                 f"{n_known} of the {len(images)} images of X were fitted on. Their scores are better than those of "
                 "fresh good images, of which far more will be flagged than was asked for. Pass images that were not "
-                "fitted on, or all that were, with cv.",
+                "fitted on, or all that were, with cv."
             )
 
     def _known_images(self) -> set[bytes]:

@@ -42,10 +42,7 @@ from skcsflow._detector._warnings import (
     warn_of_setbacks,
 )
 from skcsflow._digests import digest_of
-from skcsflow._features import (
-    in_batches,
-    open_cache,
-)
+from skcsflow._features import in_batches, open_cache
 from skcsflow._images import DIGEST_SIZE, Framing, ImageCollection, is_row_matrix
 from skcsflow._labels import normal_rows
 from skcsflow._scoring import MapMaker, score_features

@@ -34,7 +34,7 @@ def warn_of_large_tiles(tile_size: Any, sizes: Sequence[tuple[int, int]], given:
         warn(
             f"tile_size={given!r} is larger than every training image, in rows or in columns: the "
             f"largest have {np.max(sizes, axis=0).tolist()} pixels (H, W). Grey fills the rest of the tiles. Set "
-            "a smaller tile_size, or None.",
+            "a smaller tile_size, or None."
         )
 
 
@@ -79,7 +79,7 @@ def warn_of_kept_thresholds(n_images: int, is_calibrated: bool) -> None:
     )
     warn(
         f"partial_fit has trained the model further, and left offset_ and map_threshold_ as they were: {reason}. "
-        "Call calibrate with images that it was not trained on, for thresholds of the model as it is now.",
+        "Call calibrate with images that it was not trained on, for thresholds of the model as it is now."
     )
 
 

@@ -143,12 +143,12 @@ class FeatureCache:
             n = len(self._damaged)
             warn(
                 f"The feature cache {self._name} had {n} damaged {'entry' if n == 1 else 'entries'}. The features of "
-                "these images were computed anew.",
+                "these images were computed anew."
             )
         if self._not_kept:
             error = next(iter(self._not_kept.values()))
             warn(
-                f"The features of {len(self._not_kept)} images could not be kept in {self._name}: {error.strerror}.",
+                f"The features of {len(self._not_kept)} images could not be kept in {self._name}: {error.strerror}."
             )
 
     def _load(self, key: str) -> Any:

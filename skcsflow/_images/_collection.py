@@ -184,7 +184,7 @@ class ImageCollection(Sequence[Tensor]):
             shown = _join(list(dict(sorted(self.complaints.items())).values()))
             warn(
                 f"X has images that were read, but whose files may be damaged ({len(self.complaints)} of {len(self)}): "
-                f"{shown}. Look at them; those that look right give no warning once they are saved anew.",
+                f"{shown}. Look at them; those that look right give no warning once they are saved anew."
             )
 
     def _note_complaint(self, i: int) -> Callable[[str], object]:
@@ -192,11 +192,9 @@ class ImageCollection(Sequence[Tensor]):
 
     def _list_errors(self, errors: dict[int, str]) -> str:
         messages = _join(list(errors.values()))
-        return (
-            f"{messages}."
-            if len(errors) == 1
-            else f"{len(errors)} of the {len(self)} images of X can't be read: {messages}."
-        )
+        if len(errors) == 1:
+            return f"{messages}."
+        return f"{len(errors)} of the {len(self)} images of X can't be read: {messages}."
 
     def load(self, i: int) -> Any:
         """What image `i` is made of: the bytes of a file, the array of a PIL image, anything else as it is."""

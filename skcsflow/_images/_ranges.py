@@ -86,7 +86,7 @@ class ValueRanges:
         if trained is None and self._all_are_plain:
             warn(
                 "Every image of X has one value all over: there is nothing to learn, and all other images will be "
-                "called anomalous. Look at what was read.",
+                "called anomalous. Look at what was read."
             )
         scaled = [[self._scale(kind, value) for value in pair] for kind, pair in self._of_types.items()]
         lowest, highest = min(low for low, _ in scaled), max(high for _, high in scaled)
@@ -119,7 +119,7 @@ class ValueRanges:
             return
         warn(
             f"X holds {' and '.join(sorted(self._of_types))} values up to {_rounded(largest)}. {reason}. Set "
-            "value_range=(low, high) to the values of black and white, or convert the images.",
+            "value_range=(low, high) to the values of black and white, or convert the images."
         )
 
     def _scale(self, kind: str, value: float) -> float:

@@ -213,8 +213,7 @@ class OneClassKFold(BaseCrossValidator):
             in_groups = "" if n_defects < self.n_splits else " in too few groups"
             warn(
                 f"{n_without} of the n_splits={self.n_splits} test folds hold no defect, because y has {n_defects}"
-                f"{in_groups}. Scores such as the ROC AUC are undefined there.",
-                UserWarning,
+                f"{in_groups}. Scores such as the ROC AUC are undefined there."
             )
 
 

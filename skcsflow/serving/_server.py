@@ -59,7 +59,7 @@ def serve(
     """
     if host not in ("127.0.0.1", "::1", "localhost") and api_key is None:
         warn(
-            f"host={host!r} can be reached from other machines, and api_key is None: whoever reaches it may use it.",
+            f"host={host!r} can be reached from other machines, and api_key is None: whoever reaches it may use it."
         )
     app = create_app(
         detectors,
